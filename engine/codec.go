@@ -1,0 +1,69 @@
+package engine
+
+// Establish tells the engine that the protocol's handshake is done: OnOpen
+// follows, then messages. For a Codec, from Decode only, once.
+func (s *Session) Establish() {
+	if s.opened || s.inputDone {
+		return
+	}
+	s.out.mu.Lock()
+	ok := s.phase == phaseHandshake
+	if ok {
+		s.phase = phaseOpen
+	}
+	s.out.mu.Unlock()
+	if !ok {
+		return // it failed meanwhile
+	}
+	s.opened = true
+	s.armIdle()
+	s.transport.opened.Add(1)
+	s.owe(owedOpen)
+}
+
+// SendControl queues a whole control frame, copied, ahead of queued messages.
+// It works before Establish too, which is how a handshake answers. For a Codec.
+// Errors: ErrWouldBlock when 4 KiB of control frames wait, else as Send.
+func (s *Session) SendControl(frame []byte) error {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if err := s.out.appendControl(frame); err != nil {
+		return err
+	}
+	s.kickLocked()
+	return nil
+}
+
+// sniff finds the protocol of an accepted session by its first bytes; false
+// when it is not known yet, or the session ends. On the loop.
+func (s *Session) sniff(b []byte) bool {
+	more := false
+	for _, p := range s.listener.streams {
+		switch p.protocol.Match(b) {
+		case MatchYes:
+			s.adopt(p)
+			return !s.inputDone
+		case MatchMore:
+			more = true
+		case MatchNo:
+		}
+	}
+	if !more || len(b) >= minBlockSize {
+		s.endAfterMessages(errUnknownProtocol)
+		return false
+	}
+	s.armHandshake(s.engine.cfg.HandshakeTimeout)
+	return false
+}
+
+// adopt gives s the protocol that it speaks. On the loop.
+func (s *Session) adopt(p *streamProtocol) {
+	s.transport = p.stats
+	s.transport.active.Add(1)
+	s.codec = p.protocol.Accept(s)
+	if h, ok := s.codec.(Handshaker); ok && h.NeedsHandshake() {
+		s.armHandshake(s.engine.cfg.HandshakeTimeout)
+		return
+	}
+	s.Establish()
+}

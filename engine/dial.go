@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/millrace/millrace/internal/reactor"
+)
+
+// Dial connects to addr ("host:port") by p and returns an open session of this
+// engine, which it starts if need be; from then on the session is like an
+// accepted one, with the same handler. It blocks until the handshake is done, ctx ends, or
+// Config.HandshakeTimeout has passed, so it is not for callbacks. Errors: those
+// of the network, of the protocol's handshake, ErrClosed.
+func (e *Engine) Dial(ctx context.Context, addr string, p Protocol) (*Session, error) {
+	if err := e.Start(); err != nil {
+		return nil, err
+	}
+	if t := e.cfg.HandshakeTimeout; t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t)
+		defer cancel()
+	}
+	var s *Session
+	var err error
+	switch p := p.(type) {
+	case StreamProtocol:
+		s, err = e.dialStream(ctx, addr, p)
+	case Transport:
+		s, err = p.Dial(ctx, &Host{engine: e, name: p.Name()}, addr)
+	default:
+		err = fmt.Errorf("protocol %T is neither a StreamProtocol nor a Transport", p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("engine: dial %s: %w", addr, err)
+	}
+	return s, nil
+}
+
+func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) (*Session, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	unwatch := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	codec, rest, err := p.Connect(ctx, conn, addr, e.lim)
+	if !unwatch() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	remote, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	fd, err := reactor.Take(conn)
+	if err != nil {
+		return nil, err
+	}
+	return e.attachDialed(fd, remote, codec, rest, e.stats.transport(p.Name()))
+}
+
+// attachDialed hands a connected socket to a core, and waits until it is there.
+func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest []byte, t *transportStats) (*Session, error) {
+	if err := e.admit(); err != nil {
+		reactor.Close(fd)
+		return nil, err
+	}
+	s := e.newSession(fd, remote)
+	s.transport, s.codec = t, codec
+	d := &dialed{session: s, rest: rest, done: make(chan error, 1)}
+	if err := s.core.loop.Trigger(attachDialedTask, d); err != nil {
+		return nil, err
+	}
+	select {
+	case err := <-d.done:
+		return s, err
+	case <-e.done:
+		return nil, ErrClosed
+	}
+}
+
+type dialed struct {
+	session *Session
+	rest    []byte // bytes that came behind the handshake
+	done    chan error
+}
+
+// attachDialedTask opens a dialed session, on its loop.
+func attachDialedTask(arg any) error {
+	d := arg.(*dialed)
+	s := d.session
+	c := s.core
+	if !c.slots.add(c.index, s) {
+		s.unattached(errTooManySessions)
+		d.done <- errTooManySessions
+		return nil
+	}
+	s.transport.active.Add(1)
+	s.Establish()
+	if err := c.loop.Register(&s.conn); err != nil {
+		s.end(fmt.Errorf("%w: %w", ErrConnectionLost, err), true)
+	} else if len(d.rest) > 0 {
+		s.process(d.rest, 0)
+	}
+	d.done <- nil
+	return nil
+}

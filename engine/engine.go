@@ -1,0 +1,332 @@
+// Package engine serves network peers of any transport through one Handler.
+//
+// An Engine has a number of cores. Each core is an event loop that reads its
+// sessions' sockets and decodes their bytes in place, a ring that carries the messages
+// over, and a worker thread, pinned to a CPU, that runs the handler and writes
+// the replies. docs/ARCHITECTURE.md follows a message on its way.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/millrace/internal/reactor"
+)
+
+// Engine serves sessions. Make one with New; its methods may be called from any
+// goroutine, but those that say that they wait, not from a callback.
+type Engine struct {
+	cfg   Config
+	lim   Limits
+	epoch time.Time
+	table reactor.Table
+	cores []*core
+	stats engineStats
+
+	active   atomic.Int64 // sessions, from accept or Open until OnClose returned
+	robin    atomic.Uint32
+	draining atomic.Bool // no new sessions
+	dead     atomic.Bool // the cores are stopping: nobody consumes the rings
+
+	mu         sync.Mutex // guards what follows
+	made       bool
+	started    bool
+	err        error // of making the cores, or the first of Listen: Serve returns it
+	acceptor   *reactor.Loop
+	listeners  []*Listener
+	closing    bool
+	idle       *sync.Cond    // active may have become 0
+	stop       chan struct{} // closed when the cores shall stop
+	done       chan struct{} // closed when everything has stopped
+	running    sync.WaitGroup
+	closeError error
+}
+
+// New returns an engine that has not started. An invalid Config is reported by
+// the first call of Listen, Dial, Start or Serve.
+func New(cfg Config) *Engine {
+	e := &Engine{epoch: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
+	e.err = cfg.Validate()
+	e.cfg = cfg.withDefaults()
+	e.lim = e.cfg.limits()
+	e.idle = sync.NewCond(&e.mu)
+	return e
+}
+
+// make creates the cores and the acceptor. With e.mu held.
+func (e *Engine) make() error {
+	if e.err != nil || e.made {
+		return e.err
+	}
+	if e.closing {
+		return ErrClosed
+	}
+	e.made = true
+	e.acceptor, e.err = reactor.Open(&e.table)
+	for i := 0; i < e.cfg.Cores && e.err == nil; i++ {
+		var c *core
+		if c, e.err = newCore(e, i); e.err == nil {
+			e.cores = append(e.cores, c)
+		}
+	}
+	return e.err
+}
+
+// Start starts the cores. Serve and Dial call it; a second call does nothing.
+func (e *Engine) Start() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.start()
+}
+
+func (e *Engine) start() error {
+	if err := e.make(); err != nil {
+		return err
+	}
+	if e.closing {
+		return ErrClosed
+	}
+	if e.started {
+		return nil
+	}
+	e.started = true
+	e.running.Add(2)
+	go e.runAcceptor()
+	go e.runTicker()
+	for _, c := range e.cores {
+		e.running.Add(1)
+		go c.runLoop()
+		if !c.inline {
+			e.running.Add(1)
+			go c.runWorker()
+		}
+	}
+	return nil
+}
+
+// Serve starts the engine and serves until ctx ends; then it shuts down within
+// Config.ShutdownTimeout and returns nil. It returns the first error of Listen at once, and ErrClosed
+// when Shutdown or Close was called.
+func (e *Engine) Serve(ctx context.Context) error {
+	if err := e.Start(); err != nil {
+		_ = e.Close()
+		return err
+	}
+	select {
+	case <-e.done:
+		return ErrClosed
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.Background(), e.cfg.ShutdownTimeout)
+	defer cancel()
+	if err := e.Shutdown(limit); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown ends the engine gracefully: it stops accepting, lets the messages
+// that were received be handled and held replies be sent, ends every session
+// with ErrShutdown, and waits. When ctx ends first, the rest is closed as by Close, and ctx's error
+// returned. It waits for callbacks that are running, so never call it from one.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	e.stopAccepting()
+	e.mu.Lock()
+	started := e.started && !e.closing
+	e.mu.Unlock()
+	if started {
+		for _, c := range e.cores {
+			_ = c.loop.Trigger(shutdownTask, c)
+		}
+		e.drainLinks()
+	}
+	unwatch := context.AfterFunc(ctx, e.wakeIdle)
+	e.mu.Lock()
+	for started && e.active.Load() > 0 && ctx.Err() == nil && !e.closing {
+		e.idle.Wait()
+	}
+	e.mu.Unlock()
+	unwatch()
+	return errors.Join(ctx.Err(), e.Close())
+}
+
+// shutdownTask ends the sessions of a core's sockets behind their messages.
+func shutdownTask(arg any) error {
+	c := arg.(*core)
+	c.slots.all(func(s *Session) bool {
+		if s.link == nil && !s.destroyed {
+			s.endAfterMessages(ErrShutdown)
+		}
+		return true
+	})
+	return nil
+}
+
+// drainLinks ends the sessions of transports behind their messages.
+func (e *Engine) drainLinks() {
+	for s := range e.Sessions() {
+		if s.link != nil {
+			go s.endLinkAfterMessages(ErrShutdown)
+		}
+	}
+}
+
+// Close drops every session at once (OnClose gets ErrClosed), and waits for the
+// callbacks that are running and the engine's goroutines. So never call it from
+// a callback. Later calls wait too.
+func (e *Engine) Close() error {
+	e.stopAccepting()
+	e.mu.Lock()
+	if e.closing {
+		e.mu.Unlock()
+		<-e.done
+		return nil
+	}
+	e.closing = true
+	e.idle.Broadcast()
+	e.mu.Unlock()
+	defer close(e.done)
+
+	if !e.started {
+		e.closeListeners()
+		for _, c := range e.cores {
+			_ = c.loop.Close()
+		}
+		if e.acceptor != nil {
+			return e.acceptor.Close()
+		}
+		return nil
+	}
+	e.abortAll()
+	e.closeListeners()
+	e.dead.Store(true)
+	close(e.stop)
+	for _, c := range e.cores {
+		c.wakeWaiters()
+		c.stopping.Store(true)
+		c.parker.Wake()
+		if !c.inline {
+			<-c.workerExited
+		}
+		_ = c.loop.Stop()
+	}
+	_ = e.acceptor.Stop()
+	e.running.Wait()
+	return nil
+}
+
+// abortAll drops every session and waits until OnClose of each has returned.
+// New ones may still come from handshakes that were under way, so it looks again.
+func (e *Engine) abortAll() {
+	for e.active.Load() > 0 {
+		for s := range e.all() {
+			s.end(ErrClosed, true)
+		}
+		e.mu.Lock()
+		if e.active.Load() > 0 {
+			wake := time.AfterFunc(10*time.Millisecond, e.wakeIdle)
+			e.idle.Wait()
+			wake.Stop()
+		}
+		e.mu.Unlock()
+	}
+}
+
+func (e *Engine) wakeIdle() {
+	e.mu.Lock()
+	e.idle.Broadcast()
+	e.mu.Unlock()
+}
+
+// admit counts a session that is about to be, or says why not.
+func (e *Engine) admit() error {
+	if e.draining.Load() {
+		return ErrShutdown
+	}
+	e.active.Add(1)
+	if e.draining.Load() {
+		e.sessionGone()
+		return ErrShutdown
+	}
+	return nil
+}
+
+// sessionGone is the end of what admit began.
+func (e *Engine) sessionGone() {
+	if e.active.Add(-1) == 0 && e.draining.Load() {
+		go e.wakeIdle() // on a goroutine of its own: the caller may be a loop
+	}
+}
+
+// aliveOrClosed is nil while the rings are consumed.
+func (e *Engine) aliveOrClosed() error {
+	if e.dead.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// nextCore deals sessions out to the cores in turn.
+func (e *Engine) nextCore() *core {
+	return e.cores[int(e.robin.Add(1)-1)%len(e.cores)]
+}
+
+// Session returns the session with that ID, or nil.
+func (e *Engine) Session(id ID) *Session {
+	if i := id.core(); i < len(e.cores) {
+		if s := e.cores[i].slots.get(id); s != nil && s.visible() {
+			return s
+		}
+	}
+	return nil
+}
+
+// Sessions iterates over the sessions that are open or closing. Those that come
+// or go meanwhile may be missed or seen.
+func (e *Engine) Sessions() iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		for s := range e.all() {
+			if s.visible() && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// all iterates over every session, also those in their handshake.
+func (e *Engine) all() iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		for _, c := range e.cores {
+			if !c.slots.all(yield) {
+				return
+			}
+		}
+	}
+}
+
+// visible reports whether applications may see s: its handshake is done.
+func (s *Session) visible() bool {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return s.phase != phaseHandshake
+}
+
+// Config returns the engine's configuration with every default filled in.
+func (e *Engine) Config() Config { return e.cfg }
+
+// fail remembers the first error for Serve, and returns err with its context.
+func (e *Engine) fail(err error) error {
+	if e.err == nil {
+		e.err = err
+	}
+	return err
+}
+
+func listenError(addr string, err error) error {
+	return fmt.Errorf("engine: listen %s: %w", addr, err)
+}

@@ -1,0 +1,316 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/millrace/millrace/internal/reactor"
+)
+
+// Listener is an address that an engine serves.
+type Listener struct {
+	engine    *Engine
+	addr      netip.AddrPort
+	streams   []*streamProtocol
+	fallback  *streamProtocol // for connections that stay silent; nil if none can be
+	endpoints []Endpoint
+
+	// Owned by the acceptor, once it is registered.
+	conn    reactor.Conn
+	backoff time.Duration // after the last failed accept
+
+	closed atomic.Bool
+}
+
+// streamProtocol is a StreamProtocol on a listener, with its counters.
+type streamProtocol struct {
+	protocol StreamProtocol
+	stats    *transportStats
+}
+
+const (
+	minAcceptBackoff = 5 * time.Millisecond
+	maxAcceptBackoff = time.Second
+	acceptBatch      = 256 // connections accepted before other listeners have their turn
+	listenTries      = 16  // ports tried for one that is free for TCP and UDP
+)
+
+// Listen binds addr ("host:port"; port 0 picks one, the same for TCP and UDP)
+// for protocols, and returns when it can be connected to. Connections are
+// served from Start or Serve on. With several stream protocols each new
+// connection's first bytes tell which one it speaks. An error is returned, and
+// by Serve too, so that a program may look only there.
+func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.make(); err != nil {
+		return nil, err
+	}
+	if e.closing || e.draining.Load() {
+		return nil, ErrClosed
+	}
+	l := &Listener{engine: e, conn: reactor.Conn{FD: -1}}
+	transports, err := l.sort(protocols)
+	if err != nil {
+		return nil, e.fail(listenError(addr, err))
+	}
+	for try := 1; ; try++ {
+		if err = l.bind(addr, transports); err == nil {
+			break
+		}
+		_, port, _ := net.SplitHostPort(addr)
+		if port != "0" || try == listenTries || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, e.fail(listenError(addr, err))
+		}
+	}
+	e.listeners = append(e.listeners, l)
+	if l.conn.FD >= 0 {
+		_ = e.acceptor.Trigger(registerListenerTask, l)
+	}
+	return l, nil
+}
+
+// sort tells stream protocols from transports.
+func (l *Listener) sort(protocols []Protocol) ([]Transport, error) {
+	var transports []Transport
+	for _, p := range protocols {
+		switch p := p.(type) {
+		case StreamProtocol:
+			sp := &streamProtocol{p, l.engine.stats.transport(p.Name())}
+			l.streams = append(l.streams, sp)
+			if _, ok := p.(packets); ok {
+				l.fallback = sp
+			}
+		case Transport:
+			transports = append(transports, p)
+		default:
+			return nil, fmt.Errorf("protocol %T is neither a StreamProtocol nor a Transport", p)
+		}
+	}
+	if len(protocols) == 0 {
+		return nil, errors.New("no protocol given")
+	}
+	return transports, nil
+}
+
+// bind opens the sockets, all on one port; what was opened is closed again on an error.
+func (l *Listener) bind(addr string, transports []Transport) (err error) {
+	defer func() {
+		if err != nil {
+			l.release()
+		}
+	}()
+	if len(l.streams) > 0 {
+		if l.conn.FD, l.addr, err = reactor.ListenTCP(addr); err != nil {
+			l.conn.FD = -1
+			return err
+		}
+		addr = l.addr.String()
+	}
+	for _, t := range transports {
+		ep, err := t.Listen(&Host{engine: l.engine, listener: l, name: t.Name()}, addr)
+		if err != nil {
+			return err
+		}
+		l.endpoints = append(l.endpoints, ep)
+		addr = ep.Addr().String()
+		if !l.addr.IsValid() {
+			l.addr, _ = netip.ParseAddrPort(addr)
+		}
+	}
+	return nil
+}
+
+// release closes what bind opened.
+func (l *Listener) release() {
+	for _, ep := range l.endpoints {
+		ep.StopAccepting()
+		_ = ep.Close()
+	}
+	l.endpoints = nil
+	if l.conn.FD >= 0 {
+		reactor.Close(l.conn.FD)
+		l.conn.FD = -1
+	}
+	l.addr = netip.AddrPort{}
+}
+
+// Addr is the bound address, the same for all protocols of the listener.
+func (l *Listener) Addr() netip.AddrPort { return l.addr }
+
+// Close stops accepting. Sessions go on. A second call does nothing.
+func (l *Listener) Close() {
+	if !l.closed.CompareAndSwap(false, true) {
+		return
+	}
+	for _, ep := range l.endpoints {
+		ep.StopAccepting()
+	}
+	if len(l.streams) > 0 {
+		_ = l.engine.acceptor.Trigger(closeListenerTask, l)
+	}
+}
+
+// stopAccepting closes every listener and admits no more sessions.
+func (e *Engine) stopAccepting() {
+	e.draining.Store(true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.listeners {
+		l.Close()
+	}
+}
+
+// closeListeners gives the listeners' sockets back, when no session is left.
+func (e *Engine) closeListeners() {
+	for _, l := range e.listeners {
+		for _, ep := range l.endpoints {
+			if err := ep.Close(); err != nil {
+				e.cfg.Logger.Error("closing an endpoint", "addr", ep.Addr().String(), "error", err)
+			}
+		}
+		if !e.started {
+			_ = closeListenerTask(l)
+		}
+	}
+}
+
+// runAcceptor is the goroutine that accepts for all listeners: a loop of its
+// own, so that no handler and no socket ever delays it.
+func (e *Engine) runAcceptor() {
+	defer e.running.Done()
+	if err := e.acceptor.Run(); err != nil {
+		e.cfg.Logger.Error("acceptor ended", "error", err)
+	}
+	for _, l := range e.listeners {
+		_ = closeListenerTask(l)
+	}
+}
+
+func registerListenerTask(arg any) error {
+	l := arg.(*Listener)
+	if l.conn.FD < 0 {
+		return nil
+	}
+	l.conn.Handler = (*accepting)(l)
+	if err := l.engine.acceptor.Register(&l.conn); err != nil {
+		l.engine.cfg.Logger.Error("listener not registered", "addr", l.addr.String(), "error", err)
+	}
+	return nil
+}
+
+func closeListenerTask(arg any) error {
+	l := arg.(*Listener)
+	if l.conn.FD >= 0 {
+		if l.conn.Handler != nil {
+			l.engine.acceptor.Unregister(&l.conn)
+		}
+		reactor.Close(l.conn.FD)
+		l.conn.FD = -1
+	}
+	return nil
+}
+
+// accepting is a Listener as the acceptor sees it.
+type accepting Listener
+
+// OnEvent accepts what is waiting.
+func (a *accepting) OnEvent(reactor.Event) {
+	l := (*Listener)(a)
+	for range acceptBatch {
+		if l.conn.FD < 0 {
+			return
+		}
+		fd, remote, err := reactor.Accept(l.conn.FD)
+		if err != nil {
+			l.acceptFailed(err)
+			return
+		}
+		l.backoff = 0
+		l.engine.accepted(l, fd, remote)
+	}
+	l.engine.acceptor.Again(a)
+}
+
+// acceptFailed decides how to go on. The listener is registered edge-triggered,
+// so after a failure it must be asked again without an event.
+func (l *Listener) acceptFailed(err error) {
+	if err == syscall.EAGAIN {
+		return
+	}
+	l.engine.countAcceptError(err)
+	retry, busy := reactor.AcceptRetryable(err)
+	switch {
+	case !retry:
+		l.engine.cfg.Logger.Error("accept failed", "addr", l.addr.String(), "error", err)
+		fallthrough
+	case busy:
+		if l.backoff == 0 {
+			l.engine.cfg.Logger.Warn("accepting pauses", "addr", l.addr.String(), "error", err)
+		}
+		l.backoff = min(max(2*l.backoff, minAcceptBackoff), maxAcceptBackoff)
+		time.AfterFunc(l.backoff, func() { _ = l.engine.acceptor.Trigger(acceptAgainTask, l) })
+	default:
+		l.engine.acceptor.Again((*accepting)(l))
+	}
+}
+
+func acceptAgainTask(arg any) error {
+	(*accepting)(arg.(*Listener)).OnEvent(reactor.Readable)
+	return nil
+}
+
+// accepted makes a session of an accepted descriptor and hands it to a core.
+func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
+	if err := e.admit(); err != nil {
+		reactor.Close(fd)
+		e.countRefused(err)
+		return
+	}
+	s := e.newSession(fd, remote)
+	s.listener = l
+	s.core.stats.accepted.Add(1)
+	_ = s.core.loop.Trigger(attachTask, s)
+}
+
+// newSession returns a session of a socket, on the next core, not yet attached
+// to its loop.
+func (e *Engine) newSession(fd int, remote netip.AddrPort) *Session {
+	s := &Session{engine: e, core: e.nextCore(), remote: remote}
+	s.conn = reactor.Conn{FD: fd, Handler: (*socket)(s)}
+	s.timer.Owner = s
+	s.out.Init(&e.lim)
+	return s
+}
+
+// attachTask takes a new session in, on its loop.
+func attachTask(arg any) error {
+	s := arg.(*Session)
+	c := s.core
+	if !c.slots.add(c.index, s) {
+		s.unattached(errTooManySessions)
+		return nil
+	}
+	if s.listener != nil && len(s.listener.streams) == 1 {
+		s.adopt(s.listener.streams[0])
+	} else if s.listener != nil {
+		s.armHandshake(c.engine.cfg.SniffTimeout)
+	}
+	if err := c.loop.Register(&s.conn); err != nil {
+		s.end(fmt.Errorf("%w: %w", ErrRefused, err), true)
+	}
+	return nil
+}
+
+// unattached ends a session that didn't get a slot.
+func (s *Session) unattached(reason error) {
+	s.destroyed = true
+	reactor.Close(s.conn.FD)
+	s.engine.countRefused(reason)
+	s.engine.sessionGone()
+}

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"context"
+	"net"
+
+	"github.com/millrace/millrace/framing"
+)
+
+// packetVersion is the first byte of every packet (docs/WIRE.md section 1).
+const packetVersion = 1
+
+// Packets is the default protocol of stream sockets: framing.Packet
+// (docs/WIRE.md section 1), under the transport name "tcp".
+func Packets() StreamProtocol { return packets{} }
+
+// packets is protocol and codec in one: it has no state.
+type packets struct{}
+
+func (packets) Name() string { return "tcp" }
+
+func (packets) Match(first []byte) Match {
+	if first[0] == packetVersion {
+		return MatchYes
+	}
+	return MatchNo
+}
+
+func (p packets) Accept(*Session) Codec { return p }
+
+func (p packets) Connect(context.Context, net.Conn, string, Limits) (Codec, []byte, error) {
+	return p, nil, nil
+}
+
+func (packets) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	n, err := framing.Packet{}.Decode(b, seen, s.engine.lim.MaxMessageSize, m)
+	return n, n > 0, err
+}
+
+func (packets) Append(dst []byte, m *framing.Message) ([]byte, error) {
+	return framing.Packet{}.Append(dst, m)
+}
+
+func (packets) Goodbye(dst []byte, _ error) []byte { return dst }
+
+// Framed is a stream protocol that carries messages by framer and nothing else,
+// under the transport name "tcp". Its first bytes tell nothing, so it takes
+// every connection that the protocols in front of it on a listener don't.
+func Framed(framer framing.Framer) StreamProtocol { return framed{framer} }
+
+// framed is protocol and codec in one: a Framer has no state.
+type framed struct{ framer framing.Framer }
+
+func (framed) Name() string { return "tcp" }
+
+func (framed) Match([]byte) Match { return MatchYes }
+
+func (f framed) Accept(*Session) Codec { return f }
+
+func (f framed) Connect(context.Context, net.Conn, string, Limits) (Codec, []byte, error) {
+	return f, nil, nil
+}
+
+func (f framed) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	n, err := f.framer.Decode(b, seen, s.engine.lim.MaxMessageSize, m)
+	return n, n > 0, err
+}
+
+func (f framed) Append(dst []byte, m *framing.Message) ([]byte, error) {
+	return f.framer.Append(dst, m)
+}
+
+func (framed) Goodbye(dst []byte, _ error) []byte { return dst }

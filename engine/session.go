@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/reactor"
+	"github.com/millrace/millrace/internal/wheel"
+)
+
+// ID names a session within its engine: 8 bits of core, 32 of generation, 24 of
+// slot. A slot is used again, an ID is not (until a slot has seen 2^32
+// sessions). 0 is no session.
+type ID uint64
+
+// Session is one peer's conversation, on whatever transport. Its methods may be
+// called from any goroutine and don't block, except where they say so.
+//
+// An idle session holds no buffer: this struct, 8 bytes in the descriptor table
+// and 16 in the slot table are all it costs.
+type Session struct {
+	// Set before the session is published.
+	engine    *Engine
+	core      *core
+	listener  *Listener       // nil for a dialed session
+	transport *transportStats // name and counters of its protocol
+	link      Link            // the transport's, nil for a socket of the reactor
+	id        ID
+	remote    netip.AddrPort
+	local     netip.AddrPort // of links; sockets are asked
+
+	values atomic.Pointer[[]value]
+	nextID atomic.Uint32
+
+	// Shared flags.
+	closing    atomic.Bool  // phase >= phaseClosing: no callback but OnClose runs any more
+	corked     atomic.Bool  // the consumer will flush; set by the consumer
+	blocked    atomic.Bool  // the socket is full; the loop will flush when it has room
+	readBlocks atomic.Int32 // reasons not to read: pauses, and a congested outbox
+
+	// Read state: owned by the loop.
+	conn      reactor.Conn
+	codec     Codec // nil until the protocol is known; then read only
+	tail      *block
+	seen      int // bytes of tail that Decode has looked at
+	stuck     *largeMessage
+	timer     wheel.Timer[Session]
+	lastRead  int64 // tick
+	owed      uint8
+	opened    bool // Establish was called
+	unread    bool // the socket may hold bytes that came while reading was blocked
+	unparsed  bool // tail may hold whole frames
+	hangup    bool // the poller said that the peer is gone
+	eof       bool // the socket was read to its end
+	inputDone bool // what still arrives is dropped
+	stalled   bool // in core.stalledQueue
+	lingering bool
+	destroyed bool
+
+	// Write state: guarded by out.mu.
+	out       Outbox
+	phase     phase
+	writing   bool // somebody is in flushLocked
+	congested bool // above the outbox's soft mark: one of readBlocks
+	ended     bool // the end waits for holds
+	holds     int32
+	ending    error // why the end comes after the messages
+	reason    error // why the session ends
+}
+
+// value is a pair of SetValue.
+type value struct{ key, v any }
+
+// messagePool lends out the messages that Send fills; passing one to a codec
+// makes it escape.
+var messagePool = sync.Pool{New: func() any { return new(framing.Message) }}
+
+// ID returns the session's number.
+func (s *Session) ID() ID { return s.id }
+
+// Engine returns the engine that the session belongs to.
+func (s *Session) Engine() *Engine { return s.engine }
+
+// Transport names the session's protocol: "tcp", "ws", "quic".
+func (s *Session) Transport() string {
+	if s.transport == nil {
+		return "unknown" // its first bytes have not come yet
+	}
+	return s.transport.name
+}
+
+// RemoteAddr is the peer's address; the zero AddrPort where it has none.
+func (s *Session) RemoteAddr() netip.AddrPort { return s.remote }
+
+// LocalAddr is this side's address. On a socket of the reactor it asks the
+// system; the zero AddrPort if the session has ended.
+func (s *Session) LocalAddr() netip.AddrPort {
+	if s.link != nil {
+		return s.local
+	}
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.phase == phaseEnded {
+		return netip.AddrPort{} // the descriptor may be somebody else's by now
+	}
+	a, _ := reactor.LocalAddr(s.conn.FD)
+	return a
+}
+
+// Dialed reports whether this side opened the connection.
+func (s *Session) Dialed() bool { return s.listener == nil }
+
+// NextID returns the next number for a message that this side originates,
+// counting from 1 and never 0. Send and package mux share it, so numbers are
+// unique among the messages of one side until 2^32 have been used.
+func (s *Session) NextID() uint32 {
+	for {
+		if id := s.nextID.Add(1); id != 0 {
+			return id
+		}
+	}
+}
+
+// Send queues payload, copied, as a one-way message with an ID from NextID, and
+// returns without waiting for it to be written. Errors: the reason why the
+// session ends or has ended (errors.Is ErrClosed if this side closed it),
+// ErrTooLarge, ErrSlowConsumer (the session is being closed), and
+// framing.ErrUnencodable.
+func (s *Session) Send(payload []byte) error {
+	m := messagePool.Get().(*framing.Message)
+	*m = framing.Message{ID: s.NextID(), Payload: payload}
+	err := s.SendMessage(m)
+	*m = framing.Message{}
+	messagePool.Put(m)
+	return err
+}
+
+// SendMessage queues m, copied, as it is; errors as for Send.
+func (s *Session) SendMessage(m *framing.Message) error {
+	if s.link != nil {
+		return s.sendLink(m)
+	}
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.phase == phaseHandshake {
+		return ErrWouldBlock // a handler can't see such a session yet
+	}
+	if err := s.out.append(s.codec, m); err != nil {
+		if err == ErrSlowConsumer {
+			s.failLocked(err)
+		}
+		return err
+	}
+	if !s.congested && s.out.pending > s.out.limits.OutboxSoftMark {
+		s.congested = true
+		s.blockRead()
+	}
+	s.kickLocked()
+	return nil
+}
+
+// sendLink is SendMessage on a Transport's session.
+func (s *Session) sendLink(m *framing.Message) error {
+	if s.closing.Load() {
+		return s.Err()
+	}
+	if err := s.link.Send(m); err != nil {
+		if err == ErrSlowConsumer {
+			s.end(err, true)
+		}
+		return err
+	}
+	s.transport.messagesOut.Add(1)
+	if !s.corked.Load() {
+		s.link.Flush()
+	}
+	return nil
+}
+
+// Reply answers m with payload: a Request by the Response of the same ID,
+// anything else by a OneWay of the same ID; on the stream that m came on, as
+// text if m was text, with m's biz type, without its extension header, flags and
+// compression. In OnMessage it takes the callback's own m; later, a clone.
+// Nobody else may use m during the call. Errors as for Send.
+func (s *Session) Reply(m *framing.Message, payload []byte) error {
+	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
+	m.Type = framing.OneWay
+	if typ == framing.Request {
+		m.Type = framing.Response
+	}
+	m.Flags, m.Compression, m.Ext, m.Payload = 0, 0, nil, payload
+	err := s.SendMessage(m)
+	m.Type, m.Flags, m.Compression, m.Ext, m.Payload = typ, flags, comp, ext, body
+	return err
+}
+
+// Close ends the session: what was queued before is written, the protocol's
+// goodbye follows, then the connection ends, all within Config.LingerTimeout.
+// OnClose gets ErrClosed, and no OnMessage comes any more. It returns at once;
+// a second call does nothing.
+func (s *Session) Close() { s.end(ErrClosed, false) }
+
+// CloseWith is Close with a reason that OnClose gets, and from which the
+// protocol derives its close code. A nil reason is ErrClosed.
+func (s *Session) CloseWith(reason error) {
+	if reason == nil {
+		reason = ErrClosed
+	}
+	s.end(reason, false)
+}
+
+// Abort drops the connection at once with whatever is queued. OnClose gets
+// reason, or ErrClosed for nil.
+func (s *Session) Abort(reason error) {
+	if reason == nil {
+		reason = ErrClosed
+	}
+	s.end(reason, true)
+}
+
+// Pause stops reading from the peer, who will feel its transport's flow
+// control. Messages that were received already still arrive, at most a ring
+// full. Each Pause needs one Resume.
+func (s *Session) Pause() { s.blockRead() }
+
+// Resume undoes one Pause.
+func (s *Session) Resume() { s.unblockRead() }
+
+// Hold keeps the session open for replies that are still being worked on: when
+// the peer ends its side, or the engine shuts down, the orderly end waits for
+// the Release of every Hold. Close and errors don't wait.
+func (s *Session) Hold() {
+	s.out.mu.Lock()
+	s.holds++
+	s.out.mu.Unlock()
+}
+
+// Release undoes one Hold.
+func (s *Session) Release() {
+	s.out.mu.Lock()
+	s.holds--
+	end := s.holds == 0 && s.ended
+	reason := s.ending
+	s.out.mu.Unlock()
+	if end {
+		s.end(reason, false)
+	}
+}
+
+// Value returns what SetValue stored under key, or nil.
+func (s *Session) Value(key any) any {
+	if p := s.values.Load(); p != nil {
+		for _, kv := range *p {
+			if kv.key == key {
+				return kv.v
+			}
+		}
+	}
+	return nil
+}
+
+// SetValue stores v under key. Keys compare like those of a context: use a type
+// of your own. It copies the list of values, so keep few and set them rarely.
+func (s *Session) SetValue(key, v any) {
+	for {
+		old := s.values.Load()
+		values := []value{{key, v}}
+		if old != nil {
+			for _, kv := range *old {
+				if kv.key != key {
+					values = append(values, kv)
+				}
+			}
+		}
+		if s.values.CompareAndSwap(old, &values) {
+			return
+		}
+	}
+}
+
+// Err is nil while the session can send, and else the reason why it can't.
+func (s *Session) Err() error {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return s.reason
+}
+
+// Limits returns the engine's limits with every default filled in. They are
+// shared: don't write to them.
+func (s *Session) Limits() *Limits { return &s.engine.lim }

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// coreStats are a core's counters. Its loop and its consumer write them once a
+// batch, not once a message.
+type coreStats struct {
+	accepted, messagesIn, messagesOut, bytesIn, bytesOut atomic.Uint64
+	batches, records, stalls, panics, datagramDrops      atomic.Uint64
+	closed                                               reasonCounts
+	pinned                                               atomic.Bool
+}
+
+// transportStats are a protocol's counters.
+type transportStats struct {
+	name                    string
+	active                  atomic.Int64
+	opened                  atomic.Uint64
+	messagesIn, messagesOut atomic.Uint64 // of links; the reactor's are in coreStats
+}
+
+// engineStats are the rare counters, and the table of protocols.
+type engineStats struct {
+	mu           sync.Mutex // guards what follows
+	transports   []*transportStats
+	acceptErrors uint64
+	lastAccept   error
+
+	refused reasonCounts
+}
+
+// transport returns the counters of the protocol with that name.
+func (e *engineStats) transport(name string) *transportStats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range e.transports {
+		if t.name == name {
+			return t
+		}
+	}
+	t := &transportStats{name: name}
+	e.transports = append(e.transports, t)
+	return t
+}
+
+// countRefused counts a connection that ended before its session was open.
+func (e *Engine) countRefused(reason error) { e.stats.refused.add(reason) }
+
+func (e *Engine) countAcceptError(err error) {
+	e.stats.mu.Lock()
+	e.stats.acceptErrors++
+	e.stats.lastAccept = err
+	e.stats.mu.Unlock()
+}
+
+// reasons are the kinds of ends that are told apart in the counters, the more
+// special ones first.
+var reasons = [...]struct {
+	err  error
+	name string
+}{
+	{ErrTooLarge, "too_large"},
+	{ErrHandshakeTimeout, "handshake_timeout"},
+	{ErrIdleTimeout, "idle_timeout"},
+	{ErrSlowConsumer, "slow_consumer"},
+	{ErrHandlerPanic, "handler_panic"},
+	{ErrProtocol, "protocol_error"},
+	{ErrPeerClosed, "peer_closed"},
+	{ErrConnectionLost, "connection_lost"},
+	{ErrShutdown, "shutdown"},
+	{ErrRefused, "refused"},
+	{ErrClosed, "closed"},
+}
+
+// reasonCounts counts ends by reason; the last entry is for all others.
+type reasonCounts [len(reasons) + 1]atomic.Uint64
+
+func (c *reasonCounts) add(err error) {
+	for i := range reasons {
+		if errors.Is(err, reasons[i].err) {
+			c[i].Add(1)
+			return
+		}
+	}
+	c[len(reasons)].Add(1)
+}
+
+// addTo adds the counts that aren't 0 to m.
+func (c *reasonCounts) addTo(m map[string]uint64) {
+	for i := range c {
+		name := "other"
+		if i < len(reasons) {
+			name = reasons[i].name
+		}
+		if n := c[i].Load(); n > 0 {
+			m[name] += n
+		}
+	}
+}
+
+// Stats is a snapshot of an engine's counters since it was made.
+type Stats struct {
+	Active       int64             // sessions now, also those in their handshake
+	Accepted     uint64            // connections accepted on stream listeners
+	Refused      map[string]uint64 // connections that ended before they were sessions, by reason
+	Closed       map[string]uint64 // sessions that ended, by reason
+	AcceptErrors uint64            // failed accepts; the listener lived on
+	LastAccept   error             // the last of them
+	Panics       uint64            // of handlers
+	MessagesIn   uint64            // delivered to the handler or its ring
+	MessagesOut  uint64            // queued and flushed, or given to a link
+	BytesIn      uint64            // read from stream sockets
+	BytesOut     uint64            // written to stream sockets
+	Drops        uint64            // datagrams that found a full ring
+	Transports   []TransportStats
+	Cores        []CoreStats
+}
+
+// TransportStats are the counters of one protocol.
+type TransportStats struct {
+	Name   string
+	Active int64  // sessions now
+	Opened uint64 // sessions ever
+}
+
+// CoreStats are the counters of one core.
+type CoreStats struct {
+	Records   uint64 // consumed from the ring
+	Batches   uint64 // in which they were consumed
+	Parks     uint64 // times that the worker went to sleep
+	Stalls    uint64 // times that a session found the ring full
+	RingDepth int    // bytes in the ring now
+	Pinned    bool   // the worker's thread is bound to a CPU
+}
+
+// Stats returns a snapshot; figures of different cores are a moment apart.
+func (e *Engine) Stats() Stats {
+	st := Stats{Active: e.active.Load(), Refused: map[string]uint64{}, Closed: map[string]uint64{}}
+	for _, c := range e.cores {
+		cs := &c.stats
+		st.Accepted += cs.accepted.Load()
+		st.MessagesIn += cs.messagesIn.Load()
+		st.MessagesOut += cs.messagesOut.Load()
+		st.BytesIn += cs.bytesIn.Load()
+		st.BytesOut += cs.bytesOut.Load()
+		st.Panics += cs.panics.Load()
+		st.Drops += cs.datagramDrops.Load()
+		cs.closed.addTo(st.Closed)
+		st.Cores = append(st.Cores, CoreStats{
+			Records: cs.records.Load(), Batches: cs.batches.Load(), Parks: c.parker.Parks(),
+			Stalls: cs.stalls.Load(), RingDepth: c.ring.Depth(), Pinned: cs.pinned.Load(),
+		})
+	}
+	e.stats.mu.Lock()
+	defer e.stats.mu.Unlock()
+	st.AcceptErrors, st.LastAccept = e.stats.acceptErrors, e.stats.lastAccept
+	e.stats.refused.addTo(st.Refused)
+	for _, t := range e.stats.transports {
+		st.MessagesIn += t.messagesIn.Load()
+		st.MessagesOut += t.messagesOut.Load()
+		st.Transports = append(st.Transports, TransportStats{t.name, t.active.Load(), t.opened.Load()})
+	}
+	return st
+}

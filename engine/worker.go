@@ -1,0 +1,45 @@
+package engine
+
+import (
+	"runtime"
+
+	"github.com/millrace/millrace/internal/cpu"
+)
+
+// spinRounds is how often an idle worker looks at its ring before it parks.
+const spinRounds = 100
+
+// runWorker is the goroutine of a core's worker, on an OS thread of its own
+// that is pinned to one CPU. The thread ends with it.
+func (c *core) runWorker() {
+	defer c.engine.running.Done()
+	defer close(c.workerExited)
+	runtime.LockOSThread()
+	allowed := cpu.Allowed()
+	if err := cpu.Pin(allowed[c.index%len(allowed)]); err == nil {
+		c.stats.pinned.Store(true)
+	}
+	for {
+		for c.consumer.batch() {
+		}
+		if c.stopping.Load() && c.ring.Empty() {
+			return
+		}
+		c.idle()
+	}
+}
+
+// idle waits for work: briefly by looking, then asleep.
+func (c *core) idle() {
+	for range spinRounds {
+		if c.ring.Ready() {
+			return
+		}
+	}
+	c.parker.Arm()
+	if c.ring.Ready() || c.stopping.Load() {
+		c.parker.Disarm()
+		return
+	}
+	c.parker.Park()
+}

@@ -1,0 +1,148 @@
+package framing
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+)
+
+// PacketHeaderSize is the size in bytes of a packet's fixed header. The
+// extension header follows it, and then the payload.
+const PacketHeaderSize = 16
+
+// packetVersion is the only version of the packet format that there is.
+const packetVersion = 1
+
+// Packet is the default framing: a 16-byte header that carries every field of a
+// Message but Stream, Text and Datagram, then Ext, then Payload (docs/WIRE.md
+// section 1).
+//
+// Compressed and fragmented packets, and flag bits without a name, pass through
+// untouched: Compression and Flags say what the payload is. The zero value is
+// ready to use.
+type Packet struct{}
+
+var _ Framer = Packet{}
+
+// Decode implements Framer. It reads the header again on each call, so it needs
+// no seen.
+//
+// A wrong version is reported from the first byte on: a peer that speaks
+// something else may never send sixteen. Once the header is whole, Ext plus
+// Payload above max is ErrTooLarge, and a type or a compression that doesn't
+// exist is ErrMalformed, before any byte behind the header has arrived.
+func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
+	if len(b) < PacketHeaderSize {
+		return 0, packetStart(b)
+	}
+	head := binary.BigEndian.Uint64(b)     // version, compression, type, biz_type, message_id
+	tail := binary.BigEndian.Uint64(b[8:]) // ext_len, payload_len, flags
+	ext := int(tail >> 48)
+	// A sum of 16 and 32 bits can't overflow 64, nor can it be cut off where an
+	// int has only 32.
+	body := int64(ext) + int64(uint32(tail>>16))
+	if head>>56 != packetVersion || body > int64(max) ||
+		uint8(head>>40) > uint8(Response) || uint8(head>>48) > uint8(CompressionZlib) {
+		return 0, packetRefused(b, max)
+	}
+	if int64(len(b)) < PacketHeaderSize+body {
+		return 0, nil
+	}
+	end := PacketHeaderSize + int(body)
+	m.Payload = b[PacketHeaderSize:end:end]
+	m.Ext = nil
+	m.Stream = 0
+	m.ID = uint32(head)
+	m.Flags = Flags(tail)
+	m.Type = Type(head >> 40)
+	m.BizType = uint8(head >> 32)
+	m.Compression = Compression(head >> 48)
+	m.Text = false
+	m.Datagram = false
+	if ext != 0 {
+		m.Ext, m.Payload = m.Payload[:ext:ext], m.Payload[ext:]
+	}
+	return end, nil
+}
+
+// packetStart judges a packet of which less than the header has arrived.
+func packetStart(b []byte) error {
+	if len(b) > 0 && b[0] != packetVersion {
+		return packetMalformed("version", b[0])
+	}
+	return nil
+}
+
+// packetRefused says why Decode refuses the whole header at the start of b; it
+// stands apart so that accepted packets pay nothing for the making of errors.
+// The order counts: the version tells whether the length means anything, and a
+// length that lies is refused before anything else is looked at.
+func packetRefused(b []byte, max int) error {
+	if b[0] != packetVersion {
+		return packetMalformed("version", b[0])
+	}
+	ext, payload := binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint32(b[10:])
+	if body := int64(ext) + int64(payload); body > int64(max) {
+		return fmt.Errorf("%w: packet of %d bytes, limit %d", ErrTooLarge, body, max)
+	}
+	if b[2] > uint8(Response) {
+		return packetMalformed("type", b[2])
+	}
+	return packetMalformed("compression", b[1])
+}
+
+// packetMalformed describes a header field whose value the format doesn't have.
+func packetMalformed(field string, value uint8) error {
+	return fmt.Errorf("%w: packet %s %d", ErrMalformed, field, value)
+}
+
+// Append implements Framer. It is AppendPacket.
+func (Packet) Append(dst []byte, m *Message) ([]byte, error) {
+	return AppendPacket(dst, m)
+}
+
+// AppendPacket appends m to dst as one packet and returns the longer slice. It
+// copies m's bytes and keeps none of them, allocates only if dst lacks the
+// capacity, and then once. It never blocks and may be called from anywhere.
+//
+// An Ext above 65,535 bytes, a Payload above 4,294,967,295 bytes, and a Type or
+// Compression that the format doesn't have are errors that wrap ErrUnencodable;
+// dst then comes back as it was.
+func AppendPacket(dst []byte, m *Message) ([]byte, error) {
+	if len(m.Ext) > math.MaxUint16 || uint64(len(m.Payload)) > math.MaxUint32 ||
+		m.Type > Response || m.Compression > CompressionZlib {
+		return dst, packetUnencodable(m)
+	}
+	if size := PacketHeaderSize + len(m.Ext) + len(m.Payload); cap(dst)-len(dst) < size {
+		// Once more from the start, so that the usual way through has no call
+		// in its middle that would push everything out of the registers.
+		return AppendPacket(grow(dst, size), m)
+	}
+	at := len(dst)
+	dst = dst[:at+PacketHeaderSize]
+	header := (*[PacketHeaderSize]byte)(dst[at:])
+	// Big-endian by way of ReverseBytes64: PutUint64 of binary.BigEndian falls
+	// apart into five stores here, because its first byte is a constant.
+	binary.LittleEndian.PutUint64(header[:8], bits.ReverseBytes64(packetVersion<<56|
+		uint64(m.Compression)<<48|uint64(m.Type)<<40|uint64(m.BizType)<<32|uint64(m.ID)))
+	binary.BigEndian.PutUint64(header[8:], uint64(len(m.Ext))<<48|uint64(len(m.Payload))<<16|uint64(m.Flags))
+	if len(m.Ext) != 0 {
+		dst = append(dst, m.Ext...)
+	}
+	return append(dst, m.Payload...), nil
+}
+
+// packetUnencodable says which field AppendPacket refused.
+func packetUnencodable(m *Message) error {
+	switch {
+	case m.Type > Response:
+		return fmt.Errorf("%w: packet type %d", ErrUnencodable, m.Type)
+	case m.Compression > CompressionZlib:
+		return fmt.Errorf("%w: packet compression %d", ErrUnencodable, m.Compression)
+	case len(m.Ext) > math.MaxUint16:
+		return fmt.Errorf("%w: packet extension header of %d bytes, at most %d", ErrUnencodable, len(m.Ext), math.MaxUint16)
+	default:
+		return fmt.Errorf("%w: packet payload of %d bytes, at most %d", ErrUnencodable, len(m.Payload), uint32(math.MaxUint32))
+	}
+}

@@ -1,0 +1,36 @@
+package framing
+
+import "fmt"
+
+// Raw has no boundaries: whatever has arrived is one OneWay message, and the
+// network decides where it is cut. The bytes and their order are all that
+// arrives unchanged. The zero value is ready to use.
+type Raw struct{}
+
+var _ Framer = Raw{}
+
+// Decode implements Framer. A message is all of b, or its first max bytes if
+// there are more. It needs no seen. Only max 0 is ErrTooLarge, because then no
+// byte can ever be delivered.
+func (Raw) Decode(b []byte, _, max int, m *Message) (n int, err error) {
+	n = min(len(b), max)
+	if n <= 0 {
+		if len(b) > 0 {
+			return 0, fmt.Errorf("%w: raw bytes, limit %d", ErrTooLarge, max)
+		}
+		return 0, nil
+	}
+	fillPlain(m, b[:n:n], OneWay, 0)
+	return n, nil
+}
+
+// Append implements Framer. An empty payload appends nothing, so the peer
+// gets no message from it. What no plain framing can carry is refused: Ext,
+// Compression, and the flags that change a payload's meaning. ID, Type and
+// BizType don't travel.
+func (Raw) Append(dst []byte, m *Message) ([]byte, error) {
+	if err := checkPlain(m); err != nil {
+		return dst, err
+	}
+	return append(reserve(dst, len(m.Payload)), m.Payload...), nil
+}

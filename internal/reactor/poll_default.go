@@ -1,0 +1,20 @@
+//go:build !poll_opt
+
+package reactor
+
+import "github.com/panjf2000/gnet/v2/pkg/netpoll"
+
+// pollData is what the poller needs to keep in a Conn: nothing here, it reports
+// descriptors by number.
+type pollData struct{}
+
+func (l *Loop) run() error {
+	return l.poller.Polling(func(fd int, ev netpoll.IOEvent, flags netpoll.IOFlags) error {
+		l.dispatch(fd, eventOf(ev, flags))
+		return nil
+	})
+}
+
+func (l *Loop) add(c *Conn) error {
+	return l.poller.AddReadWrite(&netpoll.PollAttachment{FD: c.FD}, true)
+}

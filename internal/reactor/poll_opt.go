@@ -1,0 +1,22 @@
+//go:build poll_opt
+
+package reactor
+
+import "github.com/panjf2000/gnet/v2/pkg/netpoll"
+
+// pollData is what the poller needs to keep in a Conn: gnet's poll_opt build
+// stores the attachment's address in the kernel, where the collector doesn't
+// see it; the Conn, which the table holds until Unregister, keeps it alive.
+type pollData struct{ attachment netpoll.PollAttachment }
+
+func (l *Loop) run() error { return l.poller.Polling() }
+
+func (l *Loop) add(c *Conn) error {
+	c.poll.attachment = netpoll.PollAttachment{FD: c.FD, Callback: l.onPoll}
+	return l.poller.AddReadWrite(&c.poll.attachment, true)
+}
+
+func (l *Loop) onPoll(fd int, ev netpoll.IOEvent, flags netpoll.IOFlags) error {
+	l.dispatch(fd, eventOf(ev, flags))
+	return nil
+}
