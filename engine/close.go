@@ -197,6 +197,9 @@ func (s *Session) post(o uint8) bool {
 		case owedClosed:
 			c.consumer.closed(s)
 		}
+		if !c.decoding {
+			c.consumer.flush() // else process does it at its end
+		}
 		return true
 	}
 	kind := [...]uint32{owedOpen: recordOpen, owedEnd: recordEnd, owedClosed: recordClosed}[o]

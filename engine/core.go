@@ -45,6 +45,7 @@ type core struct {
 	readBuf      []byte
 	inbound      framing.Message // what Decode fills
 	batch        batch
+	decoding     bool // in Session.process
 	wheel        wheel.Wheel[Session]
 	tick         int64      // of the last tick, see tickInterval
 	stalledQueue []*Session // in the order in which they go on

@@ -35,6 +35,9 @@ func serve(t testing.TB, cfg engine.Config, protocols ...engine.Protocol) (*engi
 	if len(protocols) == 0 {
 		protocols = []engine.Protocol{engine.Packets()}
 	}
+	if cfg.LingerTimeout == 0 {
+		cfg.LingerTimeout = 100 * time.Millisecond // test clients often don't close their side
+	}
 	e := engine.New(cfg)
 	t.Cleanup(func() { _ = e.Close() })
 	l, err := e.Listen("127.0.0.1:0", protocols...)

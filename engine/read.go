@@ -117,8 +117,11 @@ func (s *Session) readFailed(err error) {
 // process decodes b, the tail and what was read behind it, and hands out its messages. What is left
 // becomes the tail.
 func (s *Session) process(b []byte, seen int) {
+	c := s.core
+	c.decoding = true
 	rest := s.decodeAll(b, seen)
-	s.core.batch.publish()
+	c.decoding = false
+	c.batch.publish()
 	if s.inputDone || s.destroyed {
 		rest = nil
 	}
@@ -127,8 +130,8 @@ func (s *Session) process(b []byte, seen int) {
 	if !s.unparsed {
 		s.seen = len(rest)
 	}
-	if s.core.inline {
-		s.core.consumer.flush()
+	if c.inline {
+		c.consumer.flush()
 	}
 }
 

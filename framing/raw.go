@@ -32,5 +32,5 @@ func (Raw) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := checkPlain(m); err != nil {
 		return dst, err
 	}
-	return append(reserve(dst, len(m.Payload)), m.Payload...), nil
+	return append(dst, m.Payload...), nil
 }

@@ -36,7 +36,8 @@ func want(t testing.TB, r *Ring, kind uint32, payload string) {
 		t.Fatalf("no record, want %q", payload)
 	}
 	if gotKind != kind || string(got) != payload {
-		t.Fatalf("got kind %d, %d bytes %.40q, want kind %d, %d bytes %.40q", gotKind, len(got), got, kind, len(payload), payload)
+		t.Fatalf("got kind %d, %d bytes %.40q, want kind %d, %d bytes %.40q",
+			gotKind, len(got), got, kind, len(payload), payload)
 	}
 	if cap(got) != len(got) {
 		t.Fatalf("payload of %d bytes has capacity %d", len(got), cap(got))

@@ -38,9 +38,12 @@ func (p *Parker) Arm() { p.state.Store(parked) }
 func (p *Parker) Disarm() { p.state.Store(awake) }
 
 // Park blocks until Wake has been called since Arm; if that has happened already, or Arm has not been called, it returns
-// at once. Only the consumer may call it. It may also return without a Wake, so look for work again afterwards. On Linux
-// it blocks the calling OS thread in the kernel and leaves the goroutine on it, so that a consumer locked to its thread
-// resumes without a switch of threads; elsewhere it blocks the goroutine.
+// at once. Only the consumer may call it. A Wake may be for work that was found already, so Park's return promises none.
+//
+// On Linux it blocks the calling OS thread in the kernel and leaves the goroutine on it, so that a consumer locked to its
+// thread resumes without a switch of threads; elsewhere it blocks the goroutine. On Linux therefore the scheduler takes
+// back the thread's share of GOMAXPROCS only when it notices, some tens of microseconds later. So GOMAXPROCS should leave
+// room for one thread more than the parked one, or producers wait for that each time.
 func (p *Parker) Park() {
 	if p.state.Load() != parked {
 		return

@@ -100,6 +100,33 @@ func TestPanicInCallback(t *testing.T) {
 	wantFired(t, &w, 51, 3, 4, 9)
 }
 
+// Timers that a panic left behind can be cancelled like any others, and those that are reached next queue up behind them.
+func TestCancelAfterPanic(t *testing.T) {
+	for victim := 1; victim < 4; victim++ {
+		var w Wheel[job]
+		jobs := make([]*job, 4)
+		for i := range jobs {
+			jobs[i] = newJob(i)
+			w.Schedule(&jobs[i].timer, int64(10+i))
+		}
+		func() {
+			defer func() { _ = recover() }()
+			w.Advance(50, func(*Timer[job]) { panic("callback") })
+		}()
+		if !w.Cancel(&jobs[victim].timer) || w.Len() != 2 {
+			t.Fatalf("victim %d: %d timers left, want 2", victim, w.Len())
+		}
+		w.Schedule(&jobs[0].timer, 60)
+		var want []int
+		for _, id := range []int{1, 2, 3} {
+			if id != victim {
+				want = append(want, id)
+			}
+		}
+		wantFired(t, &w, 60, append(want, 0)...)
+	}
+}
+
 // A long gap costs steps in proportion to the timers, not to the ticks: this would not end otherwise.
 func TestLongGap(t *testing.T) {
 	var w Wheel[job]

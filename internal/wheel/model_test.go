@@ -28,7 +28,8 @@ func newModel(t testing.TB) *model {
 	return m
 }
 
-// play runs a stream of operations: one byte for what to do, one for the job, one for the magnitude, eight for the amount.
+// play runs a stream of operations: one byte for what to do, one for the job, one for the magnitude, eight for the
+// amount.
 func (m *model) play(ops []byte) {
 	for len(ops) >= 11 {
 		what, id := ops[0]%8, int(ops[1])%len(m.jobs)

@@ -75,7 +75,9 @@ func TestFiresAtDeadline(t *testing.T) {
 func TestFiresTickByTick(t *testing.T) {
 	var w Wheel[job]
 	jobs := make(map[int64]*job)
-	for _, deadline := range []int64{1, 5, 63, 64, 100, 127, 128, 4095, 4096, 5000, 8192, 100_000, 262_143, 262_144, 262_145} {
+	for _, deadline := range []int64{
+		1, 5, 63, 64, 100, 127, 128, 4095, 4096, 5000, 8192, 100_000, 262_143, 262_144, 262_145,
+	} {
 		jobs[deadline] = newJob(int(deadline))
 		w.Schedule(&jobs[deadline].timer, deadline)
 	}

@@ -1,0 +1,274 @@
+package engine_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// numbered returns n packets of size payload bytes whose IDs count up from 0.
+func numbered(n, size int) []byte {
+	var b []byte
+	payload := bytes.Repeat([]byte("p"), size)
+	for i := range n {
+		b, _ = framing.Packet{}.Append(b, &framing.Message{ID: uint32(i), Payload: payload})
+	}
+	return b
+}
+
+// inOrder is a callback that checks that IDs count up, and counts.
+func inOrder(t testing.TB, count *atomic.Int64) func(*engine.Session, *framing.Message) {
+	return func(_ *engine.Session, m *framing.Message) {
+		if n := count.Add(1) - 1; int64(m.ID) != n {
+			t.Errorf("message %d arrived as number %d", m.ID, n)
+		}
+	}
+}
+
+func waitFor(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain for ", what)
+		}
+	}
+}
+
+func TestHazard10SlowHandlerStopsTheReadingAndLosesNothing(t *testing.T) {
+	gate := make(chan struct{})
+	var count atomic.Int64
+	check := inOrder(t, &count)
+	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		<-gate
+		check(s, m)
+	})
+	e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, MaxMessageSize: 64 << 10})
+	c := dial(t, addr)
+	const n = 3000
+	sent := make(chan error, 1)
+	go func() { _, err := c.Write(numbered(n, 10_000)); sent <- err }()
+	waitFor(t, "a stall", func() bool { return e.Stats().Cores[0].Stalls > 0 })
+	time.Sleep(50 * time.Millisecond)
+	// As much as the ring has by value and as much by reference, and one read that didn't fit.
+	if in := e.Stats().BytesIn; in > 2*(64<<10)+2*engine.DefaultReadBufferSize {
+		t.Errorf("read %d bytes for a handler that takes none", in)
+	}
+	select {
+	case <-sent:
+		t.Fatal("the sender felt nothing")
+	default:
+	}
+	close(gate)
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "all messages", func() bool { return count.Load() == n })
+}
+
+func TestManySessionsShareAFullRing(t *testing.T) {
+	gate := make(chan struct{})
+	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		<-gate
+		reply(s, m)
+	})
+	e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10})
+	const sessions, each = 50, 40
+	want := numbered(each, 1000)
+	done := make(chan error, sessions)
+	for range sessions {
+		c := dial(t, addr)
+		go func() {
+			go func() { _, _ = c.Write(want); _ = c.CloseWrite() }()
+			got, err := io.ReadAll(c)
+			if err == nil && !bytes.Equal(got, want) {
+				err = errors.New("other bytes came back")
+			}
+			done <- err
+		}()
+	}
+	waitFor(t, "a stall", func() bool { return e.Stats().Cores[0].Stalls > 0 })
+	close(gate)
+	for range sessions {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestHazard10PeerThatDoesNotReadIsNotReadFromEither(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		e, addr := serve(t, engine.Config{Handler: echo, Dispatch: d, Cores: 1, OutboxSoftMark: 64 << 10})
+		c := dial(t, addr)
+		const n = 5000
+		sent := make(chan error, 1)
+		stream := numbered(n, 10_000)
+		go func() { _, err := c.Write(stream); sent <- err }()
+		last := uint64(1)
+		waitFor(t, "reading to stop", func() bool {
+			now := e.Stats().BytesIn
+			stopped := now == last && now > 0
+			last = now
+			time.Sleep(50 * time.Millisecond)
+			return stopped
+		})
+		if last >= uint64(len(stream)) {
+			t.Fatal("everything was read though nothing was collected")
+		}
+		got, err := io.ReadAll(io.LimitReader(c, int64(len(stream))))
+		if err != nil || !bytes.Equal(got, stream) {
+			t.Fatalf("%d bytes of %d, %v", len(got), len(stream), err)
+		}
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestHazard10SlowConsumerIsClosed(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		j := newJournal(nil)
+		e, addr := serve(t, engine.Config{Handler: j, Dispatch: d, OutboxLimit: 2 << 20})
+		slow, quick := dial(t, addr), dial(t, addr)
+		s, q := j.session(t), j.session(t)
+		for s.RemoteAddr().String() != slow.LocalAddr().String() {
+			s, q = q, s
+		}
+		var err error
+		for range 10_000 {
+			if err = s.Send(make([]byte, 10_000)); err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, engine.ErrSlowConsumer) {
+			t.Fatal(err)
+		}
+		if err := j.reason(t); !errors.Is(err, engine.ErrSlowConsumer) {
+			t.Fatal(err)
+		}
+		if n := e.Stats().Closed["slow_consumer"]; n != 1 {
+			t.Fatal(n, " counted")
+		}
+		_ = q.Send([]byte("hi"))
+		expect(t, quick, packet(&framing.Message{ID: 1, Payload: []byte("hi")}))
+	})
+}
+
+func TestPauseStopsReadingAndResumeLosesNothing(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		var count atomic.Int64
+		check := inOrder(t, &count)
+		session := make(chan *engine.Session, 1)
+		h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+			if m.ID == 0 {
+				s.Pause()
+				session <- s
+			}
+			check(s, m)
+		})
+		e, addr := serve(t, engine.Config{Handler: h, Dispatch: d, Cores: 1, RingSize: 64 << 10})
+		c := dial(t, addr)
+		const n = 4000
+		go func() { _, _ = c.Write(numbered(n, 1000)) }()
+		s := <-session
+		time.Sleep(50 * time.Millisecond)
+		before := e.Stats().BytesIn
+		time.Sleep(50 * time.Millisecond)
+		if now := e.Stats().BytesIn; now != before || count.Load() == n {
+			t.Fatalf("still reading: %d, then %d bytes", before, now)
+		}
+		s.Resume()
+		waitFor(t, "all messages", func() bool { return count.Load() == n })
+	})
+}
+
+func TestLargeMessages(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		_, addr := serve(t, engine.Config{Handler: echo, Dispatch: d})
+		c := dial(t, addr)
+		var stream []byte
+		for i, size := range []int{1 << 20, 0, 100_000, 1, 1 << 20, 40_000, 32 << 10, 70_000, 1<<20 - 1, 3} {
+			p := bytes.Repeat([]byte{byte('a' + i)}, size)
+			stream = append(stream, packet(&framing.Message{ID: uint32(i), Payload: p, Ext: []byte{byte(i)}[:i%2]})...)
+		}
+		go func() { _, _ = c.Write(stream) }()
+		got := make([]byte, 0, len(stream))
+		// The reply carries no extension header.
+		want := []byte{}
+		for b := stream; len(b) > 0; {
+			var m framing.Message
+			n, _ := framing.Packet{}.Decode(b, 0, 1<<21, &m)
+			m.Ext = nil
+			want = append(want, packet(&m)...)
+			b = b[n:]
+		}
+		got = got[:len(want)]
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+			t.Fatal("other bytes came back: ", err)
+		}
+	})
+}
+
+func TestHazard04LargeMessageInSmallPieces(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		_, addr := serve(t, engine.Config{Handler: echo, Dispatch: d})
+		c := dial(t, addr)
+		want := packet(&framing.Message{Payload: bytes.Repeat([]byte("x"), 200_000)})
+		go func() {
+			for b := want; len(b) > 0; b = b[min(97, len(b)):] {
+				_, _ = c.Write(b[:min(97, len(b))])
+			}
+		}()
+		expect(t, c, want)
+	})
+}
+
+func TestHazard05LyingLengthAllocatesNothing(t *testing.T) {
+	for name, header := range map[string]string{
+		"huge":         "01000000000000010000ffffffff0000",
+		"negative":     "01000000000000010000800000000000",
+		"just too big": "01000000000000010000001000010000",
+		"ext on top":   "01000000000000010001001000000000",
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newJournal(reply)
+			e, addr := serve(t, engine.Config{Handler: j})
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			c := dial(t, addr)
+			_, _ = c.Write(unhex(header))
+			if err := j.reason(t); !errors.Is(err, engine.ErrTooLarge) || !errors.Is(err, engine.ErrProtocol) {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 512<<10 {
+				t.Errorf("allocated %d bytes", grown)
+			}
+			if e.Stats().Closed["too_large"] != 1 {
+				t.Error("not counted")
+			}
+		})
+	}
+}
+
+func TestMaxMessageSizeBothWays(t *testing.T) {
+	j := newJournal(reply)
+	_, addr := serve(t, engine.Config{Handler: j, MaxMessageSize: 100})
+	c := dial(t, addr)
+	_, _ = c.Write(packet(&framing.Message{Payload: make([]byte, 100)}))
+	expect(t, c, packet(&framing.Message{Payload: make([]byte, 100)}))
+	s := j.session(t)
+	if err := s.Send(make([]byte, 101)); !errors.Is(err, engine.ErrTooLarge) {
+		t.Fatal(err)
+	}
+	_, _ = c.Write(packet(&framing.Message{Payload: make([]byte, 101)}))
+	if err := j.reason(t); !errors.Is(err, engine.ErrTooLarge) {
+		t.Fatal(err)
+	}
+}

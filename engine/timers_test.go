@@ -1,0 +1,86 @@
+package engine_test
+
+import (
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+)
+
+func TestIdleTimeout(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		j := newJournal(reply)
+		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d, IdleTimeout: 300 * time.Millisecond})
+		c := dial(t, addr)
+		start := time.Now()
+		for range 6 {
+			_, _ = c.Write(ping)
+			expect(t, c, pong)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if err := j.reason(t); !errors.Is(err, engine.ErrIdleTimeout) {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d < 800*time.Millisecond {
+			t.Fatalf("closed after %v though it was busy for 500 ms and idle for less than 300", d)
+		}
+	})
+}
+
+func TestNoIdleTimeoutByDefault(t *testing.T) {
+	_, addr := serve(t, engine.Config{Handler: echo})
+	c := dial(t, addr)
+	time.Sleep(200 * time.Millisecond)
+	_, _ = c.Write(ping)
+	expect(t, c, pong)
+}
+
+func TestHandshakeTimeout(t *testing.T) {
+	j := newJournal(reply)
+	e, addr := serve(t, engine.Config{Handler: j, HandshakeTimeout: 150 * time.Millisecond},
+		hello{engine.Packets()}, engine.Packets())
+	c := dial(t, addr)
+	_, _ = c.Write([]byte("hel"))
+	if _, err := io.ReadAll(c); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the count", func() bool { return e.Stats().Refused["handshake_timeout"] == 1 })
+	if len(j.opened) > 0 {
+		t.Fatal("opened before its handshake")
+	}
+	c = dial(t, addr)
+	_, _ = c.Write([]byte("hello"))
+	expect(t, c, []byte("welcome"))
+	_, _ = c.Write(ping)
+	expect(t, c, pong)
+	time.Sleep(300 * time.Millisecond) // the deadline is over
+	_, _ = c.Write(ping)
+	expect(t, c, pong)
+	if s := j.session(t); s.Transport() != "hello" {
+		t.Fatal(s.Transport())
+	}
+}
+
+func TestSilentConnectionBecomesAPacketSession(t *testing.T) {
+	j := newJournal(reply)
+	_, addr := serve(t, engine.Config{Handler: j, SniffTimeout: 100 * time.Millisecond},
+		hello{engine.Packets()}, engine.Packets())
+	c := dial(t, addr)
+	s := j.session(t) // opened without a byte, so that the server may speak first
+	_ = s.Send([]byte("welcome"))
+	expect(t, c, unhex("01000000000000010000000000070000"+"77656c636f6d65"))
+	_, _ = c.Write(ping)
+	expect(t, c, pong)
+}
+
+func TestSilentConnectionIsClosedWherePacketsAreNotSpoken(t *testing.T) {
+	e, addr := serve(t, engine.Config{Handler: echo, SniffTimeout: 100 * time.Millisecond},
+		hello{engine.Packets()}, hello{engine.Packets()})
+	c := dial(t, addr)
+	if _, err := io.ReadAll(c); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the count", func() bool { return e.Stats().Refused["handshake_timeout"] == 1 })
+}
