@@ -60,10 +60,16 @@ func (s *Session) sniff(b []byte) bool {
 func (s *Session) adopt(p *streamProtocol) {
 	s.transport = p.stats
 	s.transport.active.Add(1)
-	s.codec = p.protocol.Accept(s)
+	s.setCodec(p.protocol.Accept(s))
 	if h, ok := s.codec.(Handshaker); ok && h.NeedsHandshake() {
 		s.armHandshake(s.engine.cfg.HandshakeTimeout)
 		return
 	}
 	s.Establish()
+}
+
+// setCodec gives s its codec. Before the session can send.
+func (s *Session) setCodec(c Codec) {
+	s.codec = c
+	_, s.packets = c.(packets)
 }

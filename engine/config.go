@@ -3,8 +3,9 @@ package engine
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
 	"time"
+
+	"github.com/millrace/millrace/internal/cpu"
 )
 
 // Dispatch says where a session's callbacks run.
@@ -148,7 +149,7 @@ func (c *Config) Validate() error {
 // withDefaults returns c with every zero field replaced by its default, and
 // every "none" (negative duration) by zero.
 func (c Config) withDefaults() Config {
-	setInt(&c.Cores, min(runtime.GOMAXPROCS(0), maxCores))
+	setInt(&c.Cores, min(cpu.Procs(), maxCores))
 	setInt(&c.MaxMessageSize, DefaultMaxMessageSize)
 	setInt(&c.RingSize, DefaultRingSize)
 	setInt(&c.ReadBufferSize, DefaultReadBufferSize)

@@ -70,7 +70,8 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 		return nil, err
 	}
 	s := e.newSession(fd, remote)
-	s.transport, s.codec = t, codec
+	s.transport = t
+	s.setCodec(codec)
 	d := &dialed{session: s, rest: rest, done: make(chan error, 1)}
 	if err := s.core.loop.Trigger(attachDialedTask, d); err != nil {
 		return nil, err

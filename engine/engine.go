@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/millrace/millrace/internal/cpu"
 	"github.com/millrace/millrace/internal/reactor"
 )
 
@@ -33,18 +34,17 @@ type Engine struct {
 	draining atomic.Bool // no new sessions
 	dead     atomic.Bool // the cores are stopping: nobody consumes the rings
 
-	mu         sync.Mutex // guards what follows
-	made       bool
-	started    bool
-	err        error // of making the cores, or the first of Listen: Serve returns it
-	acceptor   *reactor.Loop
-	listeners  []*Listener
-	closing    bool
-	idle       *sync.Cond    // active may have become 0
-	stop       chan struct{} // closed when the cores shall stop
-	done       chan struct{} // closed when everything has stopped
-	running    sync.WaitGroup
-	closeError error
+	mu        sync.Mutex // guards what follows
+	made      bool
+	started   bool
+	err       error // of making the cores, or the first of Listen: Serve returns it
+	acceptor  *reactor.Loop
+	listeners []*Listener
+	closing   bool
+	idle      *sync.Cond    // active may have become 0
+	stop      chan struct{} // closed when the cores shall stop
+	done      chan struct{} // closed when everything has stopped
+	running   sync.WaitGroup
 }
 
 // New returns an engine that has not started. An invalid Config is reported by
@@ -78,6 +78,8 @@ func (e *Engine) make() error {
 }
 
 // Start starts the cores. Serve and Dial call it; a second call does nothing.
+// While the engine runs, GOMAXPROCS is higher by the number of its loops and
+// workers: those sleep in system calls, and the scheduler would count them as running.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -95,6 +97,7 @@ func (e *Engine) start() error {
 		return nil
 	}
 	e.started = true
+	cpu.Lend(e.sleepers())
 	e.running.Add(2)
 	go e.runAcceptor()
 	go e.runTicker()
@@ -107,6 +110,15 @@ func (e *Engine) start() error {
 		}
 	}
 	return nil
+}
+
+// sleepers is how many of the engine's goroutines sleep in system calls: loops,
+// workers and the acceptor.
+func (e *Engine) sleepers() int {
+	if e.cfg.Dispatch == Inline {
+		return len(e.cores) + 1
+	}
+	return 2*len(e.cores) + 1
 }
 
 // Serve starts the engine and serves until ctx ends; then it shuts down within
@@ -217,6 +229,7 @@ func (e *Engine) Close() error {
 	}
 	_ = e.acceptor.Stop()
 	e.running.Wait()
+	cpu.Return(e.sleepers())
 	return nil
 }
 

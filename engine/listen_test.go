@@ -33,6 +33,10 @@ func TestListenRefusesWhatItCanNotServe(t *testing.T) {
 			_, err := e.Listen("127.0.0.1:0", nameOnly{})
 			return err
 		},
+		"bad framer": func(e *engine.Engine) error {
+			_, err := e.Listen("127.0.0.1:0", engine.Framed(framing.LengthPrefix{Size: 3}))
+			return err
+		},
 		"bad address": func(e *engine.Engine) error { _, err := e.Listen("nonsense", engine.Packets()); return err },
 	} {
 		t.Run(name, func(t *testing.T) {

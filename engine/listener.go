@@ -79,6 +79,11 @@ func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
 func (l *Listener) sort(protocols []Protocol) ([]Transport, error) {
 	var transports []Transport
 	for _, p := range protocols {
+		if v, ok := p.(interface{ Validate() error }); ok {
+			if err := v.Validate(); err != nil {
+				return nil, err
+			}
+		}
 		switch p := p.(type) {
 		case StreamProtocol:
 			sp := &streamProtocol{p, l.engine.stats.transport(p.Name())}

@@ -53,6 +53,14 @@ type framed struct{ framer framing.Framer }
 
 func (framed) Name() string { return "tcp" }
 
+// Validate reports a framer that can't work, where it can tell; Listen asks.
+func (f framed) Validate() error {
+	if v, ok := f.framer.(interface{ Validate() error }); ok {
+		return v.Validate()
+	}
+	return nil
+}
+
 func (framed) Match([]byte) Match { return MatchYes }
 
 func (f framed) Accept(*Session) Codec { return f }

@@ -168,7 +168,7 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 		if s.codec == nil && !s.sniff(b) {
 			break
 		}
-		n, ok, err := s.codec.Decode(s, b, seen, &c.inbound)
+		n, ok, err := s.decode(b, seen, &c.inbound)
 		if err != nil {
 			s.endAfterMessages(protocolError(err))
 			return nil
@@ -192,6 +192,15 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 	}
 	c.stats.messagesIn.Add(delivered)
 	return b
+}
+
+// decode asks the codec; it is here because the compiler can look into packets'
+// own Decode, but not through an interface.
+func (s *Session) decode(b []byte, seen int, m *framing.Message) (int, bool, error) {
+	if s.packets {
+		return packets{}.Decode(s, b, seen, m)
+	}
+	return s.codec.Decode(s, b, seen, m)
 }
 
 // recoverDecode ends the session whose codec or inline handler panicked.

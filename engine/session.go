@@ -49,6 +49,7 @@ type Session struct {
 	timer     wheel.Timer[Session]
 	lastRead  int64 // tick
 	owed      uint8
+	packets   bool // codec is packets: what the hot path knows by heart
 	opened    bool // Establish was called
 	unread    bool // the socket may hold bytes that came while reading was blocked
 	unparsed  bool // tail may hold whole frames
@@ -143,7 +144,12 @@ func (s *Session) SendMessage(m *framing.Message) error {
 		return s.sendLink(m)
 	}
 	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
+	err := s.sendLocked(m)
+	s.out.mu.Unlock()
+	return err
+}
+
+func (s *Session) sendLocked(m *framing.Message) error {
 	if s.phase == phaseHandshake {
 		return ErrWouldBlock // a handler can't see such a session yet
 	}
@@ -177,23 +183,6 @@ func (s *Session) sendLink(m *framing.Message) error {
 		s.link.Flush()
 	}
 	return nil
-}
-
-// Reply answers m with payload: a Request by the Response of the same ID,
-// anything else by a OneWay of the same ID; on the stream that m came on, as
-// text if m was text, with m's biz type, without its extension header, flags and
-// compression. In OnMessage it takes the callback's own m; later, a clone.
-// Nobody else may use m during the call. Errors as for Send.
-func (s *Session) Reply(m *framing.Message, payload []byte) error {
-	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
-	m.Type = framing.OneWay
-	if typ == framing.Request {
-		m.Type = framing.Response
-	}
-	m.Flags, m.Compression, m.Ext, m.Payload = 0, 0, nil, payload
-	err := s.SendMessage(m)
-	m.Type, m.Flags, m.Compression, m.Ext, m.Payload = typ, flags, comp, ext, body
-	return err
 }
 
 // Close ends the session: what was queued before is written, the protocol's

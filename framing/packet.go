@@ -121,16 +121,38 @@ func AppendPacket(dst []byte, m *Message) ([]byte, error) {
 	}
 	at := len(dst)
 	dst = dst[:at+PacketHeaderSize]
-	header := (*[PacketHeaderSize]byte)(dst[at:])
-	// Big-endian by way of ReverseBytes64: PutUint64 of binary.BigEndian falls
-	// apart into five stores here, because its first byte is a constant.
-	binary.LittleEndian.PutUint64(header[:8], bits.ReverseBytes64(packetVersion<<56|
-		uint64(m.Compression)<<48|uint64(m.Type)<<40|uint64(m.BizType)<<32|uint64(m.ID)))
-	binary.BigEndian.PutUint64(header[8:], uint64(len(m.Ext))<<48|uint64(len(m.Payload))<<16|uint64(m.Flags))
+	putPacketHeader((*[PacketHeaderSize]byte)(dst[at:]),
+		packetVersion<<56|uint64(m.Compression)<<48|uint64(m.Type)<<40|uint64(m.BizType)<<32|uint64(m.ID),
+		uint64(len(m.Ext))<<48|uint64(len(m.Payload))<<16|uint64(m.Flags))
 	if len(m.Ext) != 0 {
 		dst = append(dst, m.Ext...)
 	}
 	return append(dst, m.Payload...), nil
+}
+
+// putPacketHeader writes the header's two big-endian halves. Big-endian by way
+// of ReverseBytes64: PutUint64 of binary.BigEndian falls apart into five stores
+// where the first byte is a constant.
+func putPacketHeader(header *[PacketHeaderSize]byte, head, tail uint64) {
+	binary.LittleEndian.PutUint64(header[:8], bits.ReverseBytes64(head))
+	binary.LittleEndian.PutUint64(header[8:], bits.ReverseBytes64(tail))
+}
+
+// AppendPacketReply appends the packet that answers m with payload: a Response
+// to a Request, else a OneWay, with m's ID and BizType and nothing else of it.
+// It is what AppendPacket does for a server's usual message, without making a
+// Message of it first. dst must have the capacity for PacketHeaderSize plus
+// payload, which is below 4 GiB.
+func AppendPacketReply(dst []byte, m *Message, payload []byte) []byte {
+	typ := OneWay
+	if m.Type == Request {
+		typ = Response
+	}
+	at := len(dst)
+	dst = dst[:at+PacketHeaderSize]
+	putPacketHeader((*[PacketHeaderSize]byte)(dst[at:]),
+		packetVersion<<56|uint64(typ)<<40|uint64(m.BizType)<<32|uint64(m.ID), uint64(len(payload))<<16)
+	return append(dst, payload...)
 }
 
 // packetUnencodable says which field AppendPacket refused.
