@@ -69,9 +69,9 @@ type Config struct {
 	// 16 MiB.
 	ReadBufferSize int
 
-	// OutboxSoftMark is how many bytes may wait to be written to a session
-	// before the engine stops reading from it; it reads on below half of that.
-	// Default 256 KiB.
+	// OutboxSoftMark is how many bytes may wait to be written to an accepted
+	// session before the engine stops reading from it; it reads on below half of
+	// that. A dialed session is always read. Default 256 KiB.
 	OutboxSoftMark int
 
 	// OutboxLimit is how many bytes may wait to be written to a session before

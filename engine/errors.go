@@ -13,7 +13,7 @@ import (
 var (
 	// ErrClosed: this side closed the session, the listener or the engine.
 	// errors.Is(ErrClosed, net.ErrClosed) holds.
-	ErrClosed = fmt.Errorf("engine: closed: %w", net.ErrClosed)
+	ErrClosed error = closedError("engine: closed")
 
 	// ErrPeerClosed: the peer ended the conversation in an orderly way.
 	ErrPeerClosed = errors.New("engine: closed by the peer")
@@ -44,7 +44,7 @@ var (
 	ErrRefused = errors.New("engine: refused")
 
 	// ErrShutdown: the engine is shutting down. It is also ErrClosed.
-	ErrShutdown = fmt.Errorf("engine: shutting down: %w", ErrClosed)
+	ErrShutdown error = closedError("engine: shutting down")
 
 	// ErrHandlerPanic: the session's handler panicked; see PanicError.
 	ErrHandlerPanic = errors.New("engine: handler panicked")
@@ -69,6 +69,14 @@ func (e *PanicError) Error() string { return fmt.Sprintf("%v: %v", ErrHandlerPan
 
 // Is makes errors.Is(e, ErrHandlerPanic) true.
 func (e *PanicError) Is(target error) bool { return target == ErrHandlerPanic }
+
+// closedError is an end that this side wanted.
+type closedError string
+
+func (e closedError) Error() string { return string(e) }
+
+// Is makes every closedError both ErrClosed and net.ErrClosed.
+func (e closedError) Is(target error) bool { return target == ErrClosed || target == net.ErrClosed }
 
 // Retryable reports whether trying again on a new connection may succeed: it is
 // true for a lost, refused, timed-out or shut-down connection, and false where the same

@@ -165,8 +165,10 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 	}
 	delivered := uint64(0)
 	for len(b) > 0 {
-		if s.codec == nil && !s.sniff(b) {
-			break
+		if s.codec == nil {
+			if seen = 0; !s.sniff(b) { // the codec has seen nothing yet
+				break
+			}
 		}
 		n, ok, err := s.decode(b, seen, &c.inbound)
 		if err != nil {

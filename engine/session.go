@@ -159,7 +159,9 @@ func (s *Session) sendLocked(m *framing.Message) error {
 		}
 		return err
 	}
-	if !s.congested && s.out.pending > s.out.limits.OutboxSoftMark {
+	if !s.congested && s.out.pending > s.out.limits.OutboxSoftMark && !s.Dialed() {
+		// Only the side that accepted stops reading: if both did, two peers that
+		// write more than they read would wait for each other for ever.
 		s.congested = true
 		s.blockRead()
 	}

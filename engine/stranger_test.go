@@ -5,7 +5,9 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
@@ -140,5 +142,32 @@ func TestDialFails(t *testing.T) {
 	go cancel()
 	if _, err := e.Dial(ctx, deaf.Addr().String(), hello{engine.Packets()}); err == nil {
 		t.Error("handshake without a peer")
+	}
+}
+
+func TestHazard11TwoPeersThatWriteMoreThanTheyReadDoNotDeadlock(t *testing.T) {
+	const n, size = 2000, 20_000 // 40 MB, far above every mark and socket buffer
+	_, addr := serve(t, engine.Config{Handler: echo, OutboxSoftMark: 64 << 10})
+	done := make(chan struct{})
+	var count atomic.Int64
+	client, _ := serve(t, engine.Config{OutboxSoftMark: 64 << 10, OutboxLimit: 64 << 20,
+		Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
+			if count.Add(1) == n {
+				close(done)
+			}
+		})})
+	s, err := client.Dial(context.Background(), addr, engine.Packets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		if err := s.Send(make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%d of %d came back", count.Load(), n)
 	}
 }

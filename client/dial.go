@@ -1,0 +1,64 @@
+package client
+
+import (
+	"context"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/quicbridge"
+	"github.com/millrace/millrace/wsupgrade"
+)
+
+// Dial connects to the server at rawURL and makes the transport's handshake:
+//
+//	tcp://host:port       packets over TCP
+//	ws://host:port/path   a packet in each binary WebSocket message; port 80 if none is named
+//	quic://host:port      packets over QUIC
+//
+// It blocks until the client is ready, ctx ends, or
+// engine.DefaultHandshakeTimeout has passed, and may be called from anywhere but
+// a callback of an engine's Handler. A client must be closed, unless its session
+// ended by itself.
+//
+// A server that tells protocols apart by their first bytes opens a tcp session
+// when the client has sent something, or after its SniffTimeout: only then can
+// such a server speak first.
+//
+// Errors: ErrBadURL (an *UnsupportedSchemeError among them) before anything is
+// dialed, else those of Engine.Dial.
+func Dial(ctx context.Context, rawURL string, opts ...Option) (*Client, error) {
+	t, err := parseTarget(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	h := join()
+	s, err := h.engine.Dial(ctx, t.addr, t.protocol(&o))
+	if err != nil {
+		if h.leave() {
+			h.engine.Close()
+		}
+		return nil, err // it says already that it is about dialing, and where
+	}
+	c := h.client(s)
+	c.handler = o.handler
+	c.own()
+	if c.handler != nil {
+		go c.handle()
+	}
+	return c, nil
+}
+
+// protocol is what the engine dials t by.
+func (t *target) protocol(o *options) engine.Protocol {
+	switch t.scheme {
+	case "ws":
+		return wsupgrade.Path(t.path)
+	case "quic":
+		return quicbridge.QUIC(quicbridge.Config{TLS: o.tls})
+	default:
+		return engine.Packets()
+	}
+}

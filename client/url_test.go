@@ -1,0 +1,66 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestParseTarget(t *testing.T) {
+	for _, tc := range []struct {
+		url  string
+		want target
+	}{
+		{"tcp://127.0.0.1:8001", target{"tcp", "127.0.0.1:8001", ""}},
+		{"TCP://localhost:8001", target{"tcp", "localhost:8001", ""}},
+		{"quic://[::1]:8001", target{"quic", "[::1]:8001", ""}},
+		{"ws://127.0.0.1:8001/ws", target{"ws", "127.0.0.1:8001", "/ws"}},
+		{"ws://example.org/a/b", target{"ws", "example.org:80", "/a/b"}},
+		{"ws://example.org:81", target{"ws", "example.org:81", "/"}},
+	} {
+		got, err := parseTarget(tc.url)
+		if err != nil || got != tc.want {
+			t.Errorf("%s: got %+v, %v, want %+v", tc.url, got, err, tc.want)
+		}
+	}
+}
+
+func TestParseTargetRefuses(t *testing.T) {
+	for _, tc := range []struct{ url, says string }{
+		{"", "scheme"},
+		{"127.0.0.1:8001", "colon"}, // net/url's own words
+		{"localhost:8001", "scheme"},
+		{"http://127.0.0.1:8001", "http"},
+		{"tls://127.0.0.1:8001", "tls"},
+		{"tcp://127.0.0.1", "port"},
+		{"quic://127.0.0.1:", "port"},
+		{"tcp://:8001", "host"},
+		{"tcp:8001", "host"},
+		{"tcp://127.0.0.1:0", "port 0"},
+		{"tcp://127.0.0.1:65536", "65536"},
+		{"tcp://127.0.0.1:x", "port"},
+		{"tcp://127.0.0.1:1/path", "path"},
+		{"quic://127.0.0.1:1/", "path"},
+		{"tcp://me:secret@127.0.0.1:1", "password"},
+		{"ws://127.0.0.1:1/ws?a=b", "query"},
+		{"ws://127.0.0.1:1/ws?", "query"},
+		{"ws://127.0.0.1:1/ws#top", "fragment"},
+	} {
+		_, err := parseTarget(tc.url)
+		if !errors.Is(err, ErrBadURL) || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%q: got %v, want ErrBadURL with %q in it", tc.url, err, tc.says)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: the error tells the password: %v", tc.url, err)
+		}
+	}
+}
+
+func TestDialUnsupportedScheme(t *testing.T) {
+	_, err := Dial(context.Background(), "gopher://127.0.0.1:8001")
+	var scheme *UnsupportedSchemeError
+	if !errors.As(err, &scheme) || scheme.Scheme != "gopher" {
+		t.Errorf("got %v, want an UnsupportedSchemeError for gopher", err)
+	}
+}

@@ -1,0 +1,62 @@
+package mux
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/millrace/millrace/framing"
+)
+
+// Errors of a request, beside the context's and the session's close reason
+// (the Err variables of package engine). Tell them apart with errors.Is.
+var (
+	// ErrTooManyPending: Options.MaxPending requests wait on this session
+	// already. Nothing was sent.
+	ErrTooManyPending = errors.New("mux: too many requests are pending on this session")
+
+	// ErrStreaming: the Response announces further ones of the same id
+	// (framing.FlagMore), and a request takes only one. The others are dropped
+	// when they come.
+	ErrStreaming = errors.New("mux: the answer is a stream of responses")
+
+	// ErrFragmented: the Response is only the first part of one
+	// (framing.FlagFragmented). The others are dropped when they come.
+	ErrFragmented = errors.New("mux: the answer is fragmented")
+)
+
+// RemoteError is the answer of a peer that failed to serve a request: a
+// Response with framing.FlagFailed. What Code and Text say is up to the
+// application.
+type RemoteError struct {
+	Code uint16
+	Text string // valid UTF-8, whatever the peer sent
+}
+
+// Error quotes the text, because a peer may put anything into it.
+func (e *RemoteError) Error() string {
+	return fmt.Sprintf("mux: the peer failed with code %d: %q", e.Code, e.Text)
+}
+
+// failedPrefixSize is the size in bytes of the code in front of the text of a
+// failed Response (docs/WIRE.md section 1).
+const failedPrefixSize = 2
+
+// responseError returns what makes m, a Response, a failure, or nil.
+func responseError(m *framing.Message) error {
+	switch {
+	case m.Flags&framing.FlagMore != 0:
+		return ErrStreaming
+	case m.Flags&framing.FlagFragmented != 0:
+		return ErrFragmented
+	case m.Flags&framing.FlagFailed == 0:
+		return nil
+	case len(m.Payload) < failedPrefixSize:
+		return fmt.Errorf("%w: a failed response of %d bytes has no code", framing.ErrMalformed, len(m.Payload))
+	}
+	return &RemoteError{
+		Code: binary.BigEndian.Uint16(m.Payload),
+		Text: strings.ToValidUTF8(string(m.Payload[failedPrefixSize:]), "\ufffd"),
+	}
+}

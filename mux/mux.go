@@ -1,0 +1,122 @@
+package mux
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// DefaultMaxPending is how many requests may wait on one session at a time.
+const DefaultMaxPending = 65_536
+
+// Options are a Mux's settings. The zero value means all defaults.
+type Options struct {
+	// MaxPending is how many requests may wait for their answers on one session
+	// at a time; more fail with ErrTooManyPending. 0 means DefaultMaxPending.
+	// A negative number is an error that every request returns.
+	MaxPending int
+}
+
+// Validate reports the first field that is out of its bounds.
+func (o *Options) Validate() error {
+	if o.MaxPending < 0 {
+		return fmt.Errorf("mux: Options.MaxPending %d is negative", o.MaxPending)
+	}
+	return nil
+}
+
+// Mux is the engine.Handler that completes requests: it takes the Responses out
+// of each session's messages and hands everything else to the next handler. One
+// Mux serves all sessions of an engine, accepted and dialed ones; it must be
+// the handler that the engine calls, directly or through wrappers that let
+// every callback pass.
+//
+// A Response that nobody waits for (it came after its request was given up, or
+// answers none) is dropped and counted.
+type Mux struct {
+	next    engine.Handler // read only
+	options Options        // read only
+	invalid error          // what Options.Validate says; read only
+
+	creating sync.Mutex // held while a session gets its table
+	dropped  atomic.Uint64
+}
+
+var _ engine.Handler = (*Mux)(nil)
+
+// New returns a Mux in front of next. A nil next ignores what isn't a Response.
+func New(next engine.Handler, options Options) *Mux {
+	if next == nil {
+		next = engine.Callbacks{}
+	}
+	x := &Mux{next: next, options: options, invalid: options.Validate()}
+	if options.MaxPending == 0 {
+		x.options.MaxPending = DefaultMaxPending
+	}
+	return x
+}
+
+// Dropped is how many Responses were dropped because nobody waited for them.
+func (x *Mux) Dropped() uint64 { return x.dropped.Load() }
+
+// OnOpen implements engine.Handler. A session gets its table with its first
+// request, so one that never asks pays nothing.
+func (x *Mux) OnOpen(s *engine.Session) { x.next.OnOpen(s) }
+
+// OnMessage implements engine.Handler.
+func (x *Mux) OnMessage(s *engine.Session, m *framing.Message) {
+	if m.Type != framing.Response {
+		x.next.OnMessage(s, m)
+		return
+	}
+	t := x.lookup(s)
+	if t == nil {
+		x.dropped.Add(1)
+		return
+	}
+	c := t.take(m.ID)
+	if c == nil {
+		x.dropped.Add(1)
+		return
+	}
+	c.done <- answer{m: m.Clone()}
+}
+
+// OnClose implements engine.Handler: it fails the session's pending requests
+// with reason, then calls the next handler.
+//
+// A request that gets its table just now, unseen here, can't be sent any more:
+// its SendMessage fails with the reason.
+func (x *Mux) OnClose(s *engine.Session, reason error) {
+	if t := x.lookup(s); t != nil {
+		t.close(reason)
+	}
+	x.next.OnClose(s, reason)
+}
+
+// tableKey is the key of this Mux's table among a session's values.
+type tableKey struct{ x *Mux }
+
+// lookup returns the session's table, or nil if it never asked.
+func (x *Mux) lookup(s *engine.Session) *table {
+	t, _ := s.Value(tableKey{x}).(*table)
+	return t
+}
+
+// table returns the session's table, and makes it at the first request.
+func (x *Mux) table(s *engine.Session) *table {
+	if t := x.lookup(s); t != nil {
+		return t
+	}
+	x.creating.Lock()
+	defer x.creating.Unlock()
+	if t := x.lookup(s); t != nil {
+		return t
+	}
+	t := &table{}
+	s.SetValue(tableKey{x}, t)
+	return t
+}

@@ -1,0 +1,115 @@
+package wsupgrade
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/gobwas/ws"
+)
+
+var errNoSuchPath = &HandshakeError{Status: http.StatusNotFound, Reason: "no WebSocket is served at this path"}
+
+// accept makes the server's part of the opening handshake (RFC 6455 section 4.2)
+// once the whole request is there, and takes no byte of what follows it.
+func (c *codec) accept(s session, b []byte, seen int) (n int, err error) {
+	n, err = requestEnd(b, seen)
+	if n == 0 || err != nil {
+		return 0, err
+	}
+	x := exchanges.Get().(*exchange)
+	defer x.release()
+	r, err := x.upgrade(c.proto, b[:n])
+	if err != nil {
+		return 0, err
+	}
+	if err := s.SendControl(x.response); err != nil {
+		return 0, err
+	}
+	c.enter(r)
+	s.Establish()
+	return n, nil
+}
+
+// exchange is the connection that ws.Upgrader gets: a request that is all there,
+// and a response that nobody waits for.
+type exchange struct {
+	request  bytes.Reader
+	response []byte
+}
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+func (x *exchange) Read(p []byte) (int, error) { return x.request.Read(p) }
+
+func (x *exchange) Write(p []byte) (int, error) {
+	x.response = append(x.response, p...)
+	return len(p), nil
+}
+
+func (x *exchange) release() {
+	x.request.Reset(nil)
+	x.response = x.response[:0]
+	exchanges.Put(x)
+}
+
+// upgrade leaves the response to the request in x, and returns the route that
+// was asked for, or a *HandshakeError.
+func (x *exchange) upgrade(p *Protocol, request []byte) (r route, err error) {
+	if err := checkHead(request); err != nil {
+		return route{}, err
+	}
+	x.request.Reset(request)
+	_, err = ws.Upgrader{
+		OnRequest: func(uri []byte) (err error) {
+			r, err = p.lookUp(string(uri))
+			return err
+		},
+		OnHeader: refuseBody,
+	}.Upgrade(x)
+	if err != nil {
+		return route{}, refusalOf(err)
+	}
+	return r, nil
+}
+
+// lookUp finds the route of a request line's target.
+func (p *Protocol) lookUp(target string) (route, error) {
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return route{}, &HandshakeError{Status: http.StatusBadRequest, Reason: "malformed request target"}
+	}
+	r, ok := p.find(u.Path)
+	if !ok {
+		return route{}, errNoSuchPath
+	}
+	return r, nil
+}
+
+// refuseBody refuses requests that announce a body: its bytes would be taken
+// for frames.
+func refuseBody(name, value []byte) error {
+	switch {
+	case strings.EqualFold(string(name), "Transfer-Encoding"),
+		strings.EqualFold(string(name), "Content-Length") && string(value) != "0":
+		return errRequestedBody
+	}
+	return nil
+}
+
+// refusalOf makes a *HandshakeError of an error of ws.Upgrader.
+func refusalOf(err error) error {
+	var ours *HandshakeError
+	var theirs *ws.ConnectionRejectedError
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &theirs):
+		reason := strings.TrimPrefix(theirs.Error(), "handshake error: ")
+		return &HandshakeError{Status: theirs.StatusCode(), Reason: reason}
+	}
+	return &HandshakeError{Status: http.StatusBadRequest, Reason: err.Error()}
+}

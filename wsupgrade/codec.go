@@ -1,0 +1,67 @@
+package wsupgrade
+
+import (
+	"sync/atomic"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// codec is one session's WebSocket state: 32 bytes. What only a handshake or a
+// fragmented message needs exists only as long as those do.
+//
+// Decode's side (the loop) and Append's side (any goroutine, under the outbox
+// lock) run at the same time. They share limit, plain and client, which don't
+// change once the session is open, and open itself, which is atomic.
+type codec struct {
+	proto *Protocol // what a request may ask for
+	parts *assembly // the fragmented message under way, nil if there is none; Decode's
+	limit uint32    // the largest WebSocket message in bytes, a packet's header included
+	open  atomic.Bool
+	// The role and the kind of path. A client masks and isn't masked to.
+	client bool
+	plain  bool
+}
+
+var (
+	_ engine.Codec      = (*codec)(nil)
+	_ engine.Handshaker = (*codec)(nil)
+	_ session           = (*engine.Session)(nil)
+)
+
+// session is what a codec needs of the engine.Session that it belongs to. It is
+// an interface so that a codec can be tested, and fuzzed, without an engine.
+type session interface {
+	SendControl(frame []byte) error
+	Establish()
+}
+
+// newServerCodec returns the codec of an accepted connection, which has yet to
+// ask for an upgrade.
+func newServerCodec(p *Protocol, limits *engine.Limits) *codec {
+	return &codec{proto: p, limit: uint32(limits.MaxMessageSize)}
+}
+
+// newClientCodec returns the codec of a dialed connection after its handshake.
+func newClientCodec(p *Protocol, r route, limits *engine.Limits) *codec {
+	c := &codec{proto: p, limit: uint32(limits.MaxMessageSize), client: true}
+	c.enter(r)
+	return c
+}
+
+// enter ends the handshake: from here on the connection carries r's frames.
+func (c *codec) enter(r route) {
+	c.plain = r.plain
+	if !r.plain {
+		c.limit += framing.PacketHeaderSize
+	}
+	c.open.Store(true)
+}
+
+// NeedsHandshake implements engine.Handshaker.
+func (c *codec) NeedsHandshake() bool { return !c.open.Load() }
+
+// Decode implements engine.Codec.
+func (c *codec) Decode(s *engine.Session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
+	return c.decode(s, b, seen, m)
+}

@@ -1,0 +1,110 @@
+package wsupgrade
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/gobwas/ws"
+
+	"github.com/millrace/millrace/engine"
+)
+
+// errResponseTooLarge is a server whose response doesn't end.
+var errResponseTooLarge = fmt.Errorf("%w: handshake response above %d bytes", engine.ErrTooLarge, maxHandshake)
+
+// Connect implements engine.StreamProtocol: the client's opening handshake (RFC
+// 6455 section 4.1) for the protocol's first path. It blocks until the server
+// has answered, conn fails or ctx ends (the engine interrupts conn then). rest
+// is the caller's.
+//
+// Errors: a *HandshakeError that is engine.ErrRefused when the server answers
+// with another HTTP status; engine.ErrProtocol when its answer isn't the one
+// that RFC 6455 asks for, engine.ErrTooLarge among them when it is above 16 KiB;
+// ctx's error when it has ended; else engine.ErrConnectionLost and conn's error.
+func (p *Protocol) Connect(ctx context.Context, conn net.Conn, addr string, limits engine.Limits) (codec engine.Codec, rest []byte, err error) {
+	if len(p.routes) == 0 {
+		return nil, nil, errors.New("wsupgrade: a Protocol without a path can't dial")
+	}
+	r := p.routes[0]
+	bounded := &boundedConn{conn: conn, left: maxHandshake}
+	br, _, err := ws.Dialer{}.Upgrade(bounded, &url.URL{Scheme: "ws", Host: hostOf(addr), Path: r.path})
+	if err != nil {
+		return nil, nil, connectError(ctx, bounded, err)
+	}
+	if rest, err = readAhead(br); err != nil {
+		return nil, nil, err
+	}
+	return newClientCodec(p, r, &limits), rest, nil
+}
+
+// hostOf is the Host header for addr. A Unix socket's path has none.
+func hostOf(addr string) string {
+	if addr == "" || strings.ContainsAny(addr, "/@") {
+		return "localhost"
+	}
+	return addr
+}
+
+// readAhead returns what br, nil or a buffer of ws.Dialer, holds beyond the
+// response, and gives the buffer back.
+func readAhead(br *bufio.Reader) ([]byte, error) {
+	if br == nil {
+		return nil, nil
+	}
+	defer ws.PutReader(br)
+	rest := make([]byte, br.Buffered())
+	_, err := io.ReadFull(br, rest)
+	return rest, err
+}
+
+// connectError says what kind of end of the handshake err is.
+func connectError(ctx context.Context, conn *boundedConn, err error) error {
+	var status ws.StatusError
+	switch {
+	case errors.As(err, &status):
+		return &HandshakeError{Status: int(status), refused: true}
+	case conn.failure == errResponseTooLarge:
+		return fmt.Errorf("%w: %w", engine.ErrProtocol, conn.failure)
+	case conn.failure == nil:
+		return fmt.Errorf("%w: wsupgrade: handshake: %w", engine.ErrProtocol, err)
+	case ctx.Err() != nil:
+		return fmt.Errorf("wsupgrade: handshake: %w", ctx.Err())
+	}
+	return fmt.Errorf("%w: wsupgrade: handshake: %w", engine.ErrConnectionLost, conn.failure)
+}
+
+// boundedConn is a connection during the client's handshake. It remembers its
+// first failure, so that a broken connection can be told from a wrong answer.
+type boundedConn struct {
+	conn    net.Conn
+	left    int // bytes that may still be read
+	failure error
+}
+
+func (c *boundedConn) Read(p []byte) (int, error) {
+	if c.left == 0 {
+		c.failure = errResponseTooLarge
+		return 0, c.failure
+	}
+	n, err := c.conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, c.note(err)
+}
+
+func (c *boundedConn) Write(p []byte) (int, error) {
+	n, err := c.conn.Write(p)
+	return n, c.note(err)
+}
+
+func (c *boundedConn) note(err error) error {
+	if c.failure == nil {
+		c.failure = err
+	}
+	return err
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package wsupgrade
+
+const raceEnabled = false

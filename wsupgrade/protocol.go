@@ -1,0 +1,120 @@
+// Package wsupgrade carries messages over WebSocket (RFC 6455) on the engine's
+// stream sockets: the HTTP upgrade, the frames and the closing handshake, on
+// the accepting and on the dialing side. It offers and accepts neither
+// extensions nor subprotocols.
+package wsupgrade
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/millrace/millrace/engine"
+)
+
+// Protocol is the WebSocket protocol with the paths that it serves. It is
+// immutable, may be given to any number of listeners and dials at once, and is
+// made by Path or New; the zero Protocol has no path, so it refuses everybody
+// with HTTP 404 and can't dial.
+type Protocol struct {
+	routes []route
+}
+
+var _ engine.StreamProtocol = (*Protocol)(nil)
+
+// route is a path and what its messages are.
+type route struct {
+	path  string
+	plain bool // a message is an application's bytes, not a packet
+}
+
+// Option is a setting of a Protocol.
+type Option func(*Protocol)
+
+// Packets adds a path on which every binary message is exactly one packet
+// (framing.Packet, docs/WIRE.md section 1). A text message there ends the
+// session with close code 1003, and a binary message that isn't one packet with
+// 1007.
+func Packets(path string) Option {
+	return func(p *Protocol) { p.add(route{path: path}) }
+}
+
+// Plain adds a path on which every WebSocket message is one OneWay Message with
+// ID 0, in both directions. Message.Text tells text from binary messages; text
+// is valid UTF-8 both ways.
+func Plain(path string) Option {
+	return func(p *Protocol) { p.add(route{path: path, plain: true}) }
+}
+
+// Path is New with Packets(path) as its first option.
+func Path(path string, opts ...Option) *Protocol {
+	p := new(Protocol)
+	Packets(path)(p)
+	return p.apply(opts)
+}
+
+// New returns a protocol that serves the paths of opts, of which there must be
+// one at least. A dialing session asks for the first of them. Paths are compared
+// with a request's path after percent-decoding, byte by byte. New panics, as
+// http.Handle does, when it is given no path, one twice, or one that doesn't
+// start with a slash or contains '?', '#', '%', spaces or control characters.
+func New(opts ...Option) *Protocol {
+	return new(Protocol).apply(opts)
+}
+
+func (p *Protocol) apply(opts []Option) *Protocol {
+	for _, opt := range opts {
+		opt(p)
+	}
+	if len(p.routes) == 0 {
+		panic("wsupgrade: a Protocol needs a path")
+	}
+	return p
+}
+
+func (p *Protocol) add(r route) {
+	bad := func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("?#%", c) }
+	if !strings.HasPrefix(r.path, "/") || strings.ContainsFunc(r.path, bad) {
+		panic(fmt.Sprintf("wsupgrade: path %q must start with a slash and be plain ASCII without ?, # and %%", r.path))
+	}
+	if _, ok := p.find(r.path); ok {
+		panic(fmt.Sprintf("wsupgrade: path %q is given twice", r.path))
+	}
+	p.routes = append(p.routes, r)
+}
+
+// find returns the route of a decoded request path.
+func (p *Protocol) find(path string) (route, bool) {
+	for _, r := range p.routes {
+		if r.path == path {
+			return r, true
+		}
+	}
+	return route{}, false
+}
+
+// Name implements engine.Protocol. It is "ws".
+func (p *Protocol) Name() string { return "ws" }
+
+// requestStart is how every opening handshake begins.
+//
+// RFC 6455 section 4.1: "The method of the request MUST be GET".
+const requestStart = "GET "
+
+// Match implements engine.StreamProtocol: a connection that starts with "GET "
+// is taken, whether or not it then asks for an upgrade, so that a stray HTTP
+// client gets an HTTP error.
+func (p *Protocol) Match(first []byte) engine.Match {
+	n := min(len(first), len(requestStart))
+	switch {
+	case string(first[:n]) != requestStart[:n]:
+		return engine.MatchNo
+	case n < len(requestStart):
+		return engine.MatchMore
+	}
+	return engine.MatchYes
+}
+
+// Accept implements engine.StreamProtocol.
+func (p *Protocol) Accept(s *engine.Session) engine.Codec {
+	return newServerCodec(p, s.Limits())
+}
