@@ -112,7 +112,7 @@ func settleTask(arg any) error {
 	case phase >= phaseClosing && !s.lingering:
 		s.lingering = true
 		s.inputDone = true
-		s.armLinger()
+		s.startPhase(max(s.engine.cfg.LingerTimeout, 1))
 		s.discardInput()
 	}
 	return nil
@@ -123,7 +123,7 @@ func (s *Session) destroy() {
 	c := s.core
 	s.destroyed = true
 	s.inputDone = true
-	c.cancel(s)
+	s.disarm()
 	c.loop.Unregister(&s.conn)
 	reactor.Close(s.conn.FD)
 	s.out.mu.Lock()
@@ -132,11 +132,25 @@ func (s *Session) destroy() {
 	s.keep(nil)
 	s.unparsed = false
 	if !s.opened {
-		c.engine.countRefused(s.reason)
-		c.forget(s)
+		s.neverOpened()
 		return
 	}
 	s.owe(owedClosed)
+}
+
+// neverOpened forgets a session that its handler has not heard of.
+func (s *Session) neverOpened() {
+	e := s.engine
+	switch {
+	case s.refusal != nil:
+		e.admission.endRefusal() // counted as refused already
+	case s.listener != nil:
+		e.admission.endHandshake()
+		fallthrough
+	default:
+		e.countRefused(s.reason)
+	}
+	s.core.forget(s)
 }
 
 // endAfterMessages ends the session in an orderly way when the messages that
@@ -216,5 +230,8 @@ func (c *core) forget(s *Session) {
 		t.active.Add(-1)
 	}
 	c.slots.remove(s.id)
+	if s.refusal == nil {
+		c.engine.release(s.remote.Addr())
+	}
 	c.engine.sessionGone()
 }

@@ -16,7 +16,11 @@ func (s *Session) Establish() {
 		return // it failed meanwhile
 	}
 	s.opened = true
-	s.armIdle()
+	if s.listener != nil {
+		s.engine.admission.endHandshake()
+	}
+	s.lastRead = s.core.deadline(0)
+	s.startPhase(0)
 	s.transport.opened.Add(1)
 	s.owe(owedOpen)
 }
@@ -52,7 +56,9 @@ func (s *Session) sniff(b []byte) bool {
 		s.endAfterMessages(errUnknownProtocol)
 		return false
 	}
-	s.armHandshake(s.engine.cfg.HandshakeTimeout)
+	if s.refusal == nil {
+		s.startPhase(s.engine.cfg.HandshakeTimeout)
+	}
 	return false
 }
 
@@ -61,8 +67,13 @@ func (s *Session) adopt(p *streamProtocol) {
 	s.transport = p.stats
 	s.transport.active.Add(1)
 	s.setCodec(p.protocol.Accept(s))
+	if s.refusal != nil {
+		s.inputDone = true
+		s.end(s.refusal, false)
+		return
+	}
 	if h, ok := s.codec.(Handshaker); ok && h.NeedsHandshake() {
-		s.armHandshake(s.engine.cfg.HandshakeTimeout)
+		s.startPhase(s.engine.cfg.HandshakeTimeout)
 		return
 	}
 	s.Establish()

@@ -30,6 +30,9 @@ const (
 	DefaultHandshakeTimeout = 10 * time.Second // from accept to open
 	DefaultLingerTimeout    = 3 * time.Second  // from Close to the end
 	DefaultShutdownTimeout  = 4 * time.Second  // of Serve, when its context ends
+	DefaultWriteTimeout     = 60 * time.Second // without progress
+	DefaultMaxSessions      = 1 << 20          // an engine
+	DefaultMaxHandshakes    = 16 << 10         // an engine
 	DefaultSniffTimeout     = 10 * time.Second // of a silent connection
 	maxCores                = 256              // the width of ID's core field
 	maxMessageSizeBound     = 1 << 30          // bytes
@@ -93,6 +96,35 @@ type Config struct {
 	// ErrIdleTimeout. 0 means never. Its resolution is 50 ms.
 	IdleTimeout time.Duration
 
+	// WriteTimeout closes a session whose peer has taken none of the bytes that
+	// wait for it for so long, with ErrWriteTimeout. Default 60 s; negative
+	// means never. Its resolution is 50 ms.
+	WriteTimeout time.Duration
+
+	// MaxSessions bounds the sessions of the engine, accepted and dialed, on
+	// all transports together. A connection above it is refused. Default
+	// 1,048,576; negative means no bound.
+	MaxSessions int
+
+	// MaxSessionsPerAddr bounds the sessions of one remote IP address. 0 means
+	// no bound.
+	MaxSessionsPerAddr int
+
+	// MaxHandshakes bounds the accepted stream connections that aren't open
+	// yet: silent, sniffed, or in their protocol's handshake. Default 16,384;
+	// negative means no bound.
+	MaxHandshakes int
+
+	// AcceptRate bounds the connections admitted a second, on the average and
+	// at once. 0 means no bound.
+	AcceptRate int
+
+	// MessageRate and ByteRate bound what a session may send a second, on the
+	// average and at once; the bytes are those of payloads and framing. A session that sends more
+	// is read more slowly, nothing of it is dropped. 0 means no bound.
+	MessageRate int
+	ByteRate    int
+
 	// LingerTimeout bounds how long a closing session may take to write what
 	// is queued and to hear the peer's own end. Default 3 s; negative means
 	// that nothing is waited for.
@@ -111,6 +143,7 @@ type Limits struct {
 	HandshakeTimeout time.Duration // 0 means none
 	IdleTimeout      time.Duration // 0 means none
 	LingerTimeout    time.Duration // 0 means not to wait
+	WriteTimeout     time.Duration // without progress; 0 means none
 }
 
 // Validate reports the first field that is out of its bounds.
@@ -124,6 +157,14 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("engine: Config.OutboxSoftMark %d is negative", c.OutboxSoftMark)
 	case c.IdleTimeout < 0:
 		return fmt.Errorf("engine: Config.IdleTimeout %v is negative", c.IdleTimeout)
+	case c.MaxSessionsPerAddr < 0:
+		return fmt.Errorf("engine: Config.MaxSessionsPerAddr %d is negative", c.MaxSessionsPerAddr)
+	case c.AcceptRate < 0:
+		return fmt.Errorf("engine: Config.AcceptRate %d is negative", c.AcceptRate)
+	case c.MessageRate < 0:
+		return fmt.Errorf("engine: Config.MessageRate %d is negative", c.MessageRate)
+	case c.ByteRate < 0:
+		return fmt.Errorf("engine: Config.ByteRate %d is negative", c.ByteRate)
 	}
 	for _, b := range []struct {
 		field         string
@@ -156,6 +197,9 @@ func (c Config) withDefaults() Config {
 	setInt(&c.OutboxSoftMark, DefaultOutboxSoftMark)
 	setInt(&c.OutboxLimit, max(DefaultOutboxLimit, 2*c.MaxMessageSize))
 	setDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDuration(&c.WriteTimeout, DefaultWriteTimeout)
+	setInt(&c.MaxSessions, DefaultMaxSessions)
+	setInt(&c.MaxHandshakes, DefaultMaxHandshakes)
 	setDuration(&c.SniffTimeout, DefaultSniffTimeout)
 	setDuration(&c.LingerTimeout, DefaultLingerTimeout)
 	setDuration(&c.ShutdownTimeout, DefaultShutdownTimeout)
@@ -188,5 +232,6 @@ func (c *Config) limits() Limits {
 		HandshakeTimeout: c.HandshakeTimeout,
 		IdleTimeout:      c.IdleTimeout,
 		LingerTimeout:    c.LingerTimeout,
+		WriteTimeout:     c.WriteTimeout,
 	}
 }

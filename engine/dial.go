@@ -65,9 +65,14 @@ func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) 
 
 // attachDialed hands a connected socket to a core, and waits until it is there.
 func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest []byte, t *transportStats) (*Session, error) {
-	if err := e.admit(); err != nil {
+	if err := e.admit(remote.Addr()); err != nil {
 		reactor.Close(fd)
 		return nil, err
+	}
+	if !e.beginSession() {
+		reactor.Close(fd)
+		e.release(remote.Addr())
+		return nil, ErrShutdown
 	}
 	s := e.newSession(fd, remote)
 	s.transport = t
@@ -96,8 +101,8 @@ func attachDialedTask(arg any) error {
 	s := d.session
 	c := s.core
 	if !c.slots.add(c.index, s) {
-		s.unattached(errTooManySessions)
-		d.done <- errTooManySessions
+		s.unattached(errNoSlot)
+		d.done <- errNoSlot
 		return nil
 	}
 	s.transport.active.Add(1)

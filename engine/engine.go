@@ -29,7 +29,10 @@ type Engine struct {
 	cores []*core
 	stats engineStats
 
-	active   atomic.Int64 // sessions, from accept or Open until OnClose returned
+	admission admission
+
+	admitted atomic.Int64 // sessions that count for MaxSessions
+	active   atomic.Int64 // sessions, from accept or Open until OnClose returned, and refused ones
 	robin    atomic.Uint32
 	draining atomic.Bool // no new sessions
 	dead     atomic.Bool // the cores are stopping: nobody consumes the rings
@@ -256,20 +259,7 @@ func (e *Engine) wakeIdle() {
 	e.mu.Unlock()
 }
 
-// admit counts a session that is about to be, or says why not.
-func (e *Engine) admit() error {
-	if e.draining.Load() {
-		return ErrShutdown
-	}
-	e.active.Add(1)
-	if e.draining.Load() {
-		e.sessionGone()
-		return ErrShutdown
-	}
-	return nil
-}
-
-// sessionGone is the end of what admit began.
+// sessionGone counts a session out, and wakes who waits for the last one.
 func (e *Engine) sessionGone() {
 	if e.active.Add(-1) == 0 && e.draining.Load() {
 		go e.wakeIdle() // on a goroutine of its own: the caller may be a loop

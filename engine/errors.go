@@ -40,6 +40,9 @@ var (
 	// outbox reached Config.OutboxLimit.
 	ErrSlowConsumer = errors.New("engine: slow consumer")
 
+	// ErrWriteTimeout: the peer took no bytes for Config.WriteTimeout.
+	ErrWriteTimeout = errors.New("engine: write timeout")
+
 	// ErrRefused: the engine or the peer didn't admit the connection.
 	ErrRefused = errors.New("engine: refused")
 
@@ -55,7 +58,11 @@ var (
 
 var (
 	errUnknownProtocol = fmt.Errorf("%w: no protocol of this listener starts like this", ErrProtocol)
-	errTooManySessions = fmt.Errorf("%w: all session slots of the core are in use", ErrRefused)
+	errNoSlot          = fmt.Errorf("%w: all session slots of the core are in use", ErrRefused)
+	errMaxSessions     = fmt.Errorf("%w: Config.MaxSessions are there", ErrRefused)
+	errMaxPerAddr      = fmt.Errorf("%w: Config.MaxSessionsPerAddr are there", ErrRefused)
+	errMaxHandshakes   = fmt.Errorf("%w: Config.MaxHandshakes are under way", ErrRefused)
+	errAcceptRate      = fmt.Errorf("%w: more than Config.AcceptRate connections a second", ErrRefused)
 )
 
 // PanicError is the close reason of a session whose handler panicked.
@@ -83,7 +90,7 @@ func (e closedError) Is(target error) bool { return target == ErrClosed || targe
 // attempt would fail in the same way (a protocol error, a message too large).
 func Retryable(err error) bool {
 	for _, e := range [...]error{ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout,
-		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer} {
+		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -2,31 +2,37 @@ package engine
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/millrace/millrace/framing"
 )
 
 // openLink makes a session of a Transport's connection.
 func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
-	if err := e.admit(); err != nil {
+	if err := e.admit(info.Remote.Addr()); err != nil {
 		e.countRefused(err)
 		return nil, err
+	}
+	if !e.beginSession() {
+		e.release(info.Remote.Addr())
+		return nil, ErrShutdown
 	}
 	c := e.nextCore()
 	s := &Session{
 		engine: e, core: c, listener: h.listener, link: link,
 		transport: e.stats.transport(h.name),
 		remote:    info.Remote, local: info.Local,
-		opened: true, phase: phaseOpen,
+		opened: true, phase: phaseOpen, throttle: newThrottle(&e.cfg),
 	}
 	if info.Dialed {
 		s.listener = nil
 	}
 	s.out.Init(&e.lim)
 	if !c.slots.add(c.index, s) {
+		e.release(info.Remote.Addr())
 		e.sessionGone()
-		e.countRefused(errTooManySessions)
-		return nil, errTooManySessions
+		e.countRefused(errNoSlot)
+		return nil, errNoSlot
 	}
 	s.transport.active.Add(1)
 	s.transport.opened.Add(1)
@@ -52,6 +58,12 @@ func (s *Session) postWait(kind uint32) error {
 // Transport's own goroutines, which may call it at the same time; never from a
 // callback. It fails with the session's close reason when the session ends.
 func (s *Session) Deliver(m *framing.Message) error {
+	if s.throttle != nil {
+		if wait := s.throttle.spend(&s.engine.cfg, 1, len(m.Ext)+len(m.Payload)); wait > 0 {
+			s.core.stats.throttled.Add(1)
+			time.Sleep(min(wait, time.Second)) // the rest of the debt is waited for next time
+		}
+	}
 	size := messageSize(m)
 	if size > s.core.share-recordIDSize {
 		return s.deliverLarge(copyLarge(m))

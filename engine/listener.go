@@ -36,8 +36,9 @@ type streamProtocol struct {
 const (
 	minAcceptBackoff = 5 * time.Millisecond
 	maxAcceptBackoff = time.Second
-	acceptBatch      = 256 // connections accepted before other listeners have their turn
-	listenTries      = 16  // ports tried for one that is free for TCP and UDP
+	acceptBatch      = 256         // connections accepted before other listeners have their turn
+	refusalTimeout   = time.Second // for a refused peer to show its protocol
+	listenTries      = 16          // ports tried for one that is free for TCP and UDP
 )
 
 // Listen binds addr ("host:port"; port 0 picks one, the same for TCP and UDP)
@@ -272,13 +273,26 @@ func acceptAgainTask(arg any) error {
 
 // accepted makes a session of an accepted descriptor and hands it to a core.
 func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
-	if err := e.admit(); err != nil {
-		reactor.Close(fd)
+	err := e.admit(remote.Addr())
+	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
+		e.release(remote.Addr())
+		err = errMaxHandshakes
+	}
+	if err != nil {
 		e.countRefused(err)
+		// Only a protocol with a handshake can be told why.
+		if len(l.streams) < 2 || e.draining.Load() || !e.admission.beginRefusal() {
+			reactor.Close(fd)
+			return
+		}
+	}
+	if !e.beginSession() {
+		reactor.Close(fd)
+		e.refuse(err, l, remote.Addr())
 		return
 	}
 	s := e.newSession(fd, remote)
-	s.listener = l
+	s.listener, s.refusal = l, err
 	s.core.stats.accepted.Add(1)
 	_ = s.core.loop.Trigger(attachTask, s)
 }
@@ -287,6 +301,7 @@ func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
 // to its loop.
 func (e *Engine) newSession(fd int, remote netip.AddrPort) *Session {
 	s := &Session{engine: e, core: e.nextCore(), remote: remote}
+	s.throttle = newThrottle(&e.cfg)
 	s.conn = reactor.Conn{FD: fd, Handler: (*socket)(s)}
 	s.timer.Owner = s
 	s.out.Init(&e.lim)
@@ -298,13 +313,16 @@ func attachTask(arg any) error {
 	s := arg.(*Session)
 	c := s.core
 	if !c.slots.add(c.index, s) {
-		s.unattached(errTooManySessions)
+		s.unattached(errNoSlot)
 		return nil
 	}
-	if s.listener != nil && len(s.listener.streams) == 1 {
+	switch {
+	case s.refusal != nil:
+		s.startPhase(refusalTimeout)
+	case len(s.listener.streams) == 1:
 		s.adopt(s.listener.streams[0])
-	} else if s.listener != nil {
-		s.armHandshake(c.engine.cfg.SniffTimeout)
+	default:
+		s.startPhase(c.engine.cfg.SniffTimeout)
 	}
 	if err := c.loop.Register(&s.conn); err != nil {
 		s.end(fmt.Errorf("%w: %w", ErrRefused, err), true)
@@ -317,5 +335,19 @@ func (s *Session) unattached(reason error) {
 	s.destroyed = true
 	reactor.Close(s.conn.FD)
 	s.engine.countRefused(reason)
+	s.engine.refuse(s.refusal, s.listener, s.remote.Addr())
 	s.engine.sessionGone()
+}
+
+// refuse undoes what accepted, or Dial where l is nil, began for a connection
+// that doesn't become a session.
+func (e *Engine) refuse(refusal error, l *Listener, addr netip.Addr) {
+	switch {
+	case refusal != nil:
+		e.admission.endRefusal()
+		return
+	case l != nil:
+		e.admission.endHandshake()
+	}
+	e.release(addr)
 }

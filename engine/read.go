@@ -67,6 +67,7 @@ func (s *Session) read() {
 	s.lastRead = s.core.tick
 	s.core.stats.bytesIn.Add(uint64(n))
 	full := n == len(buf)-have
+	s.fresh = n
 	s.process(buf[:have+n], s.seen)
 	if full || s.hangup {
 		s.unread = true
@@ -193,6 +194,10 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 		}
 	}
 	c.stats.messagesIn.Add(delivered)
+	if s.throttle != nil && s.opened {
+		s.throttleInput(int(delivered), s.fresh)
+		s.fresh = 0
+	}
 	return b
 }
 

@@ -38,6 +38,7 @@ type Session struct {
 	closing    atomic.Bool  // phase >= phaseClosing: no callback but OnClose runs any more
 	corked     atomic.Bool  // the consumer will flush; set by the consumer
 	blocked    atomic.Bool  // the socket is full; the loop will flush when it has room
+	lastWrite  atomic.Int64 // tick of the last bytes that a full socket took
 	readBlocks atomic.Int32 // reasons not to read: pauses, and a congested outbox
 
 	// Read state: owned by the loop.
@@ -45,9 +46,15 @@ type Session struct {
 	codec     Codec // nil until the protocol is known; then read only
 	tail      *block
 	seen      int // bytes of tail that Decode has looked at
+	fresh     int // bytes that the throttle has not accounted for
 	stuck     *largeMessage
 	timer     wheel.Timer[Session]
 	lastRead  int64 // tick
+	phaseEnds int64 // deadlines, in ticks; 0 means none
+	resumeAt  int64
+	writeEnds int64
+	refusal   error     // why it only lives to say no
+	throttle  *throttle // nil without rates
 	owed      uint8
 	packets   bool // codec is packets: what the hot path knows by heart
 	opened    bool // Establish was called

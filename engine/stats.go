@@ -11,6 +11,7 @@ import (
 type coreStats struct {
 	accepted, messagesIn, messagesOut, bytesIn, bytesOut atomic.Uint64
 	batches, records, stalls, panics, datagramDrops      atomic.Uint64
+	throttled                                            atomic.Uint64
 	closed                                               reasonCounts
 	pinned                                               atomic.Bool
 }
@@ -66,12 +67,17 @@ var reasons = [...]struct {
 	{ErrTooLarge, "too_large"},
 	{ErrHandshakeTimeout, "handshake_timeout"},
 	{ErrIdleTimeout, "idle_timeout"},
+	{ErrWriteTimeout, "write_timeout"},
 	{ErrSlowConsumer, "slow_consumer"},
 	{ErrHandlerPanic, "handler_panic"},
 	{ErrProtocol, "protocol_error"},
 	{ErrPeerClosed, "peer_closed"},
 	{ErrConnectionLost, "connection_lost"},
 	{ErrShutdown, "shutdown"},
+	{errMaxSessions, "max_sessions"},
+	{errMaxPerAddr, "max_sessions_per_addr"},
+	{errMaxHandshakes, "max_handshakes"},
+	{errAcceptRate, "accept_rate"},
 	{ErrRefused, "refused"},
 	{ErrClosed, "closed"},
 }
@@ -115,6 +121,7 @@ type Stats struct {
 	MessagesOut  uint64            // queued and flushed, or given to a link
 	BytesIn      uint64            // read from stream sockets
 	BytesOut     uint64            // written to stream sockets
+	Throttled    uint64            // times that a session was held to its message or byte rate
 	Drops        uint64            // datagrams that found a full ring
 	Transports   []TransportStats
 	Cores        []CoreStats
@@ -149,6 +156,7 @@ func (e *Engine) Stats() Stats {
 		st.BytesOut += cs.bytesOut.Load()
 		st.Panics += cs.panics.Load()
 		st.Drops += cs.datagramDrops.Load()
+		st.Throttled += cs.throttled.Load()
 		cs.closed.addTo(st.Closed)
 		st.Cores = append(st.Cores, CoreStats{
 			Records: cs.records.Load(), Batches: cs.batches.Load(), Parks: c.parker.Parks(),

@@ -6,33 +6,28 @@ import (
 	"github.com/millrace/millrace/internal/wheel"
 )
 
-// A session has one timer in its core's wheel; what it means depends on the
-// session's phase: the handshake's, the idle or the linger deadline. Reading
-// doesn't touch it: an idle deadline that turns out to be too early when it
-// fires is moved on. Everything here runs on the loop.
+// A session has one timer in its core's wheel, armed for the earliest of its
+// deadlines, each a tick or 0 for none. Reading and writing don't touch it: a
+// deadline that turns out to be too early when the timer fires is moved on.
+// Everything here runs on the loop.
 
 // ticksOf is d in ticks, rounded up.
 func ticksOf(d time.Duration) int64 {
 	return int64((d + tickInterval - 1) / tickInterval)
 }
 
-// schedule arms s's timer to fire d from now.
-func (c *core) schedule(s *Session, d time.Duration) {
+// deadline is the first tick at which d has passed from now.
+func (c *core) deadline(d time.Duration) int64 {
 	if c.wheel.Len() == 0 {
 		c.setTick() // no ticks came while nothing was armed
 	}
-	c.wheel.Schedule(&s.timer, c.tick+ticksOf(d)+1)
-	c.timers.Store(int64(c.wheel.Len()))
+	return c.tick + ticksOf(d) + 1
 }
 
-func (c *core) cancel(s *Session) {
-	c.wheel.Cancel(&s.timer)
-	c.timers.Store(int64(c.wheel.Len()))
-}
+func (c *core) setTick() { c.tick = c.engine.ticks() }
 
-func (c *core) setTick() {
-	c.tick = int64(time.Since(c.engine.epoch) / tickInterval)
-}
+// ticks is the time now, in ticks.
+func (e *Engine) ticks() int64 { return int64(time.Since(e.epoch) / tickInterval) }
 
 // tickTask fires the timers that are due.
 func tickTask(arg any) error {
@@ -44,43 +39,114 @@ func tickTask(arg any) error {
 	return nil
 }
 
+// arm sets the session's timer to its earliest deadline.
+func (s *Session) arm() {
+	next := s.phaseEnds
+	for _, d := range [...]int64{s.idleEnds(), s.resumeAt, s.writeEnds} {
+		if d != 0 && (next == 0 || d < next) {
+			next = d
+		}
+	}
+	c := s.core
+	if next == 0 {
+		c.wheel.Cancel(&s.timer)
+	} else {
+		c.wheel.Schedule(&s.timer, next)
+	}
+	c.timers.Store(int64(c.wheel.Len()))
+}
+
+// disarm cancels the timer for good.
+func (s *Session) disarm() {
+	s.core.wheel.Cancel(&s.timer)
+	s.core.timers.Store(int64(s.core.wheel.Len()))
+}
+
+// idleEnds is when the session will have been idle for too long.
+func (s *Session) idleEnds() int64 {
+	if d := s.engine.cfg.IdleTimeout; d > 0 && s.opened && !s.lingering {
+		return s.lastRead + ticksOf(d) + 1
+	}
+	return 0
+}
+
+// onTimer handles what is due, and arms the timer for what isn't.
 func (s *Session) onTimer() {
-	cfg := &s.engine.cfg
+	now := s.core.tick
+	if s.resumeAt != 0 && s.resumeAt <= now {
+		s.resumeAt = 0
+		s.unblockRead()
+	}
+	if s.writeEnds != 0 && s.writeEnds <= now {
+		s.writeDeadline()
+	}
+	if s.phaseEnds != 0 && s.phaseEnds <= now {
+		s.phaseEnds = 0
+		s.phaseDeadline()
+	}
+	if idle := s.idleEnds(); idle != 0 && idle <= now && !s.inputDone {
+		if s.readBlocks.Load() > 0 || s.core.stalled.Load() {
+			s.lastRead = now // it is us who don't read
+		} else {
+			s.endAfterMessages(ErrIdleTimeout)
+		}
+	}
+	if !s.destroyed && !s.timer.Armed() {
+		s.arm()
+	}
+}
+
+// phaseDeadline ends a phase that took too long.
+func (s *Session) phaseDeadline() {
 	switch {
 	case s.lingering:
 		s.end(ErrConnectionLost, true) // the first reason stays
-	case !s.opened && s.codec == nil && s.tail == nil && s.listener != nil && s.listener.fallback != nil:
+	case s.opened:
+	case s.codec == nil && s.tail == nil && s.listener != nil && s.listener.fallback != nil && s.refusal == nil:
 		s.adopt(s.listener.fallback)
-	case !s.opened:
+	default:
 		s.inputDone = true
 		s.end(ErrHandshakeTimeout, false)
-	case cfg.IdleTimeout > 0:
-		idle := s.core.tick - s.lastRead
-		if limit := ticksOf(cfg.IdleTimeout); idle < limit {
-			s.core.schedule(s, time.Duration(limit-idle)*tickInterval)
-			return
-		}
-		s.endAfterMessages(ErrIdleTimeout)
 	}
 }
 
-func (s *Session) armHandshake(d time.Duration) {
+// writeDeadline ends a session whose peer has taken nothing for too long. The
+// writer notes its progress by ticks, so the deadline moves on with it.
+func (s *Session) writeDeadline() {
+	s.writeEnds = 0
+	if !s.blocked.Load() {
+		return
+	}
+	limit := ticksOf(s.engine.cfg.WriteTimeout)
+	if moved := s.lastWrite.Load(); moved+limit >= s.core.tick {
+		s.writeEnds = moved + limit + 1
+		return
+	}
+	s.end(ErrWriteTimeout, true)
+}
+
+// armWriteTask starts the write deadline of a session whose socket is full.
+func armWriteTask(arg any) error {
+	s := arg.(*Session)
+	if s.destroyed {
+		return nil
+	}
+	ends := s.core.deadline(s.engine.cfg.WriteTimeout)
+	s.lastWrite.Store(s.core.tick)
+	if s.writeEnds == 0 {
+		s.writeEnds = ends
+		s.arm()
+	}
+	return nil
+}
+
+// startPhase gives the session's present phase d to end; 0 means for ever.
+func (s *Session) startPhase(d time.Duration) {
+	s.phaseEnds = 0
 	if d > 0 {
-		s.core.schedule(s, d)
+		s.phaseEnds = s.core.deadline(d)
 	}
-}
-
-func (s *Session) armIdle() {
-	if d := s.engine.cfg.IdleTimeout; d > 0 {
-		s.core.schedule(s, d)
-		s.lastRead = s.core.tick
-	} else {
-		s.core.cancel(s)
-	}
-}
-
-func (s *Session) armLinger() {
-	s.core.schedule(s, s.engine.cfg.LingerTimeout)
+	s.arm()
 }
 
 // runTicker ticks the cores that have timers, until the engine stops.

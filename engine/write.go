@@ -33,6 +33,9 @@ func (s *Session) flushLocked() {
 		if n > 0 {
 			chain = s.out.written(chain, n)
 			s.core.stats.bytesOut.Add(uint64(n))
+			if s.blocked.Load() {
+				s.lastWrite.Store(s.engine.ticks())
+			}
 		}
 		s.out.putBack(chain)
 		if err != nil && err != unix.EAGAIN {
@@ -46,6 +49,9 @@ func (s *Session) flushLocked() {
 		// then no event will come for it: so one more try after setting it.
 		if s.blocked.Swap(true) && err == unix.EAGAIN {
 			break
+		}
+		if s.engine.cfg.WriteTimeout > 0 {
+			_ = s.core.loop.Trigger(armWriteTask, s)
 		}
 	}
 	s.writing = false

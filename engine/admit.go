@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// admission decides which connections become sessions, before memory is spent
+// on them. It is asked once a connection, by the acceptor and by transports.
+type admission struct {
+	mu        sync.Mutex // guards what follows
+	perAddr   map[netip.Addr]int
+	bucket    tokenBucket
+	refusing  int // sessions that only live to say no in their protocol's way
+	handshake int // sessions that aren't open yet
+}
+
+// maxRefusing bounds how many refused connections are answered at a time; any
+// more are closed without a word.
+const maxRefusing = 64
+
+// admit counts a session of a peer at addr that is about to be, or says why not.
+func (e *Engine) admit(addr netip.Addr) error {
+	if e.draining.Load() {
+		return ErrShutdown
+	}
+	if n := e.admitted.Add(1); e.cfg.MaxSessions > 0 && n > int64(e.cfg.MaxSessions) {
+		e.admitted.Add(-1)
+		return errMaxSessions
+	}
+	err := e.admission.enter(&e.cfg, addr)
+	if err != nil {
+		e.admitted.Add(-1)
+	}
+	return err
+}
+
+// release is the end of what admit began.
+func (e *Engine) release(addr netip.Addr) {
+	e.admission.leave(&e.cfg, addr)
+	e.admitted.Add(-1)
+}
+
+// beginSession counts a session, which Shutdown and Close wait for until
+// sessionGone; it reports false when they have begun.
+func (e *Engine) beginSession() bool {
+	e.active.Add(1)
+	if e.draining.Load() {
+		e.sessionGone()
+		return false
+	}
+	return true
+}
+
+func (a *admission) enter(cfg *Config, addr netip.Addr) error {
+	if cfg.AcceptRate == 0 && cfg.MaxSessionsPerAddr == 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if limit := cfg.MaxSessionsPerAddr; limit > 0 && a.perAddr[addr] >= limit {
+		return errMaxPerAddr
+	}
+	if cfg.AcceptRate > 0 && !a.bucket.take(time.Now(), 1, float64(cfg.AcceptRate)) {
+		return errAcceptRate
+	}
+	if cfg.MaxSessionsPerAddr > 0 {
+		if a.perAddr == nil {
+			a.perAddr = make(map[netip.Addr]int)
+		}
+		a.perAddr[addr]++
+	}
+	return nil
+}
+
+func (a *admission) leave(cfg *Config, addr netip.Addr) {
+	if cfg.MaxSessionsPerAddr == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.perAddr[addr]--; a.perAddr[addr] <= 0 {
+		delete(a.perAddr, addr)
+	}
+}
+
+// beginHandshake counts a session that isn't open yet, or reports that there
+// are too many.
+func (a *admission) beginHandshake(limit int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if limit > 0 && a.handshake >= limit {
+		return false
+	}
+	a.handshake++
+	return true
+}
+
+func (a *admission) endHandshake() {
+	a.mu.Lock()
+	a.handshake--
+	a.mu.Unlock()
+}
+
+// beginRefusal reports whether one more refusal may be answered politely.
+func (a *admission) beginRefusal() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.refusing >= maxRefusing {
+		return false
+	}
+	a.refusing++
+	return true
+}
+
+func (a *admission) endRefusal() {
+	a.mu.Lock()
+	a.refusing--
+	a.mu.Unlock()
+}
+
+// tokenBucket allows rate units a second on the average, and a second's worth
+// at once. The zero bucket is full.
+type tokenBucket struct {
+	level float64 // units that may be taken; below 0 it is in debt
+	last  time.Time
+}
+
+func (b *tokenBucket) refill(now time.Time, rate float64) {
+	if b.last.IsZero() {
+		b.level = rate
+	} else {
+		b.level = min(b.level+now.Sub(b.last).Seconds()*rate, rate)
+	}
+	b.last = now
+}
+
+// take takes n units if they are there.
+func (b *tokenBucket) take(now time.Time, n, rate float64) bool {
+	b.refill(now, rate)
+	if b.level < n {
+		return false
+	}
+	b.level -= n
+	return true
+}
+
+// spend takes n units that were used already, and returns how long it takes
+// until the bucket is out of debt.
+func (b *tokenBucket) spend(now time.Time, n, rate float64) time.Duration {
+	b.refill(now, rate)
+	b.level -= n
+	if b.level >= 0 {
+		return 0
+	}
+	return time.Duration(-b.level / rate * float64(time.Second))
+}
