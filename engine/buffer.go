@@ -12,6 +12,8 @@ type block struct {
 	b    []byte // filled part; cap is the block's size
 	off  int    // how much of b was already written out
 	next *block // the outbox's next
+
+	messages int // in b, when an outbox filled it
 }
 
 // Pooled blocks are powers of two from 4 KiB to 2 MiB. Larger ones are left to
@@ -54,7 +56,7 @@ func (b *block) free() {
 	if size < minBlockSize || size > maxBlockSize || size&(size-1) != 0 {
 		return // too large, or grown by an encoder: the collector's
 	}
-	b.b, b.off, b.next = b.b[:0], 0, nil
+	b.b, b.off, b.next, b.messages = b.b[:0], 0, nil, 0
 	blockPools[blockBits(size)-minBlockBits].Put(b)
 }
 

@@ -78,6 +78,7 @@ func (s *Session) setReasonLocked(reason error) {
 	if s.reason == nil {
 		s.reason = reason
 		s.out.refused = reason
+		s.out.wakeReader()
 	}
 }
 

@@ -78,9 +78,13 @@ type Config struct {
 	OutboxSoftMark int
 
 	// OutboxLimit is how many bytes may wait to be written to a session before
-	// it is closed with ErrSlowConsumer. Default 4 MiB, or twice
-	// MaxMessageSize if that is more. At least OutboxSoftMark.
+	// SlowConsumer applies. Default 4 MiB, or twice MaxMessageSize if that is
+	// more. At least OutboxSoftMark.
 	OutboxLimit int
+
+	// SlowConsumer says what happens to a message that would take a session's
+	// outbox above OutboxLimit. Default CloseSlow.
+	SlowConsumer SlowConsumer
 
 	// HandshakeTimeout bounds the time from accept until a session is open,
 	// once its first byte came. Default 10 s; negative means none.
@@ -140,10 +144,13 @@ type Limits struct {
 	MaxMessageSize   int           // bytes of payload plus extension header
 	OutboxSoftMark   int           // bytes a session
 	OutboxLimit      int           // bytes a session
+	SlowConsumer     SlowConsumer  // what happens above it
 	HandshakeTimeout time.Duration // 0 means none
 	IdleTimeout      time.Duration // 0 means none
 	LingerTimeout    time.Duration // 0 means not to wait
 	WriteTimeout     time.Duration // without progress; 0 means none
+
+	engine *Engine // whose callbacks may not block; nil in tests of an Outbox alone
 }
 
 // Validate reports the first field that is out of its bounds.
@@ -153,6 +160,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("engine: Config.Handler is required")
 	case c.Dispatch > Inline:
 		return fmt.Errorf("engine: Config.Dispatch %d is neither Workers nor Inline", c.Dispatch)
+	case c.SlowConsumer > Block:
+		return fmt.Errorf("engine: Config.SlowConsumer %d is not a policy", c.SlowConsumer)
 	case c.OutboxSoftMark < 0:
 		return fmt.Errorf("engine: Config.OutboxSoftMark %d is negative", c.OutboxSoftMark)
 	case c.IdleTimeout < 0:
@@ -229,6 +238,7 @@ func (c *Config) limits() Limits {
 		MaxMessageSize:   c.MaxMessageSize,
 		OutboxSoftMark:   c.OutboxSoftMark,
 		OutboxLimit:      c.OutboxLimit,
+		SlowConsumer:     c.SlowConsumer,
 		HandshakeTimeout: c.HandshakeTimeout,
 		IdleTimeout:      c.IdleTimeout,
 		LingerTimeout:    c.LingerTimeout,

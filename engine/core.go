@@ -181,6 +181,7 @@ func (c *core) wakeWaiters() {
 // runLoop is the goroutine of the event loop.
 func (c *core) runLoop() {
 	defer c.engine.running.Done()
+	defer c.engine.callbacks.enter()()
 	if err := c.loop.Run(); err != nil {
 		c.engine.cfg.Logger.Error("event loop ended", "core", c.index, "error", err)
 	}

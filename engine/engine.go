@@ -30,6 +30,8 @@ type Engine struct {
 	stats engineStats
 
 	admission admission
+	callbacks callbackGoroutines
+	drops     atomic.Uint64 // messages that a SlowConsumer policy dropped
 
 	admitted atomic.Int64 // sessions that count for MaxSessions
 	active   atomic.Int64 // sessions, from accept or Open until OnClose returned, and refused ones
@@ -57,6 +59,7 @@ func New(cfg Config) *Engine {
 	e.err = cfg.Validate()
 	e.cfg = cfg.withDefaults()
 	e.lim = e.cfg.limits()
+	e.lim.engine = e
 	e.idle = sync.NewCond(&e.mu)
 	return e
 }

@@ -40,6 +40,11 @@ var (
 	// outbox reached Config.OutboxLimit.
 	ErrSlowConsumer = errors.New("engine: slow consumer")
 
+	// ErrDropped: the message wasn't queued, because the peer doesn't collect
+	// what was sent to it and Config.SlowConsumer is DropNewest (or DropOldest, and nothing older
+	// could be dropped). The session goes on.
+	ErrDropped = errors.New("engine: message dropped")
+
 	// ErrWriteTimeout: the peer took no bytes for Config.WriteTimeout.
 	ErrWriteTimeout = errors.New("engine: write timeout")
 

@@ -44,10 +44,11 @@ type Outbox struct {
 // Init sets the outbox's limits, which must stay unchanged.
 func (o *Outbox) Init(limits *Limits) { o.limits = limits }
 
-// Append encodes m by enc at the end of the queue. It fails with ErrTooLarge
-// for a message above MaxMessageSize, with ErrSlowConsumer (and queues nothing)
-// when OutboxLimit would be passed, with the reason given to Close after that,
-// and with the encoder's error.
+// Append encodes m by enc at the end of the queue. When OutboxLimit would be
+// passed, Limits.SlowConsumer says what happens: it fails with ErrSlowConsumer or ErrDropped and
+// queues nothing, drops older messages, or waits (ErrWouldBlock where it may not).
+// It fails with ErrTooLarge for a message above MaxMessageSize, with the reason
+// given to Close after that, and with the encoder's error.
 func (o *Outbox) Append(enc Appender, m *framing.Message) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -63,7 +64,9 @@ func (o *Outbox) append(enc Appender, m *framing.Message) error {
 	case size > o.limits.MaxMessageSize:
 		return ErrTooLarge
 	case o.pending+size+encodeSlack > o.limits.OutboxLimit:
-		return ErrSlowConsumer
+		if err := o.makeRoom(size + encodeSlack); err != nil {
+			return err
+		}
 	}
 	t := o.tail
 	if t == nil || t.room() < size+encodeSlack {
@@ -80,6 +83,7 @@ func (o *Outbox) append(enc Appender, m *framing.Message) error {
 	t.b = b
 	o.pending += len(b) - before
 	o.messages++
+	t.messages++
 	if t != o.tail {
 		o.push(t)
 	}
@@ -249,16 +253,22 @@ func (o *Outbox) AwaitRoom() {
 	if o.pending <= o.limits.OutboxSoftMark {
 		return
 	}
-	if o.room == nil {
-		o.room = sync.NewCond(&o.mu)
-	}
 	for o.pending > o.limits.OutboxSoftMark/2 && o.refused == nil {
-		o.room.Wait()
+		o.wait()
 	}
 }
 
+// wait waits until something was written, or the outbox was closed.
+func (o *Outbox) wait() {
+	if o.room == nil {
+		o.room = sync.NewCond(&o.mu)
+	}
+	o.room.Wait()
+}
+
+// wakeReader lets AwaitRoom and blocked senders look again.
 func (o *Outbox) wakeReader() {
-	if o.room != nil && (o.pending <= o.limits.OutboxSoftMark/2 || o.refused != nil) {
+	if o.room != nil {
 		o.room.Broadcast()
 	}
 }

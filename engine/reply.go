@@ -38,6 +38,7 @@ func (s *Session) replyPacket(m *framing.Message, payload []byte) bool {
 	t.b = framing.AppendPacketReply(t.b, m, payload)
 	o.pending += size
 	o.messages++
+	t.messages++
 	s.kickLocked()
 	o.mu.Unlock()
 	return true

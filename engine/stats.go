@@ -122,6 +122,7 @@ type Stats struct {
 	BytesIn      uint64            // read from stream sockets
 	BytesOut     uint64            // written to stream sockets
 	Throttled    uint64            // times that a session was held to its message or byte rate
+	Dropped      uint64            // messages dropped by Config.SlowConsumer
 	Drops        uint64            // datagrams that found a full ring
 	Transports   []TransportStats
 	Cores        []CoreStats
@@ -146,7 +147,7 @@ type CoreStats struct {
 
 // Stats returns a snapshot; figures of different cores are a moment apart.
 func (e *Engine) Stats() Stats {
-	st := Stats{Active: e.active.Load(), Refused: map[string]uint64{}, Closed: map[string]uint64{}}
+	st := Stats{Active: e.active.Load(), Dropped: e.drops.Load(), Refused: map[string]uint64{}, Closed: map[string]uint64{}}
 	for _, c := range e.cores {
 		cs := &c.stats
 		st.Accepted += cs.accepted.Load()

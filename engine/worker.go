@@ -14,6 +14,7 @@ const spinRounds = 100
 func (c *core) runWorker() {
 	defer c.engine.running.Done()
 	defer close(c.workerExited)
+	defer c.engine.callbacks.enter()()
 	runtime.LockOSThread()
 	allowed := cpu.Allowed()
 	if err := cpu.Pin(allowed[c.index%len(allowed)]); err == nil {
