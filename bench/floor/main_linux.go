@@ -1,0 +1,46 @@
+// Command floor is the least that an echo server on epoll can do: one loop a
+// core, level-triggered, each read written back as it is. It knows no messages,
+// keeps no limits and has no handler. What it reaches is the most that any
+// server of this shape can reach on the machine, so results are given as a part
+// of it. Linux only.
+//
+//	floor [--addr HOST:PORT] [--cores N]
+//
+// It prints "ready tcp://HOST:PORT" and serves until it gets SIGINT or SIGTERM.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8001", "`HOST:PORT` to serve on; port 0 picks one")
+	cores := flag.Int("cores", runtime.GOMAXPROCS(0), "event loops")
+	flag.Parse()
+	if *cores < 1 {
+		fmt.Fprintln(os.Stderr, "floor: --cores must be at least 1")
+		os.Exit(2)
+	}
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "floor:", err)
+		os.Exit(1)
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- serve(listener, *cores) }()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	fmt.Printf("ready tcp://%s\n", listener.Addr())
+	select {
+	case <-signals:
+	case err := <-failed:
+		fmt.Fprintln(os.Stderr, "floor:", err)
+		os.Exit(1)
+	}
+}

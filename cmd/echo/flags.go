@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// options are the command line's, checked.
+type options struct {
+	addr     string
+	framer   framing.Framer // nil for packets, which leaves sniffing on
+	dispatch engine.Dispatch
+	cores    int // 0 for as many as there are CPUs
+	quic     bool
+	logLevel slog.Level
+}
+
+// framers are the values of --framing. Packets are the engine's own protocol
+// and need no framer here. Lines keep their CR, so that what comes back is what
+// was sent.
+var framers = map[string]framing.Framer{
+	"packet":    nil,
+	"line":      framing.Line{KeepCR: true},
+	"muxline":   framing.MuxLine{Role: framing.Server},
+	"length":    framing.LengthPrefix{},
+	"delimiter": framing.Delimiter{},
+	"raw":       framing.Raw{},
+}
+
+// parseFlags reads args. Its errors are one line that names the flag;
+// flag.ErrHelp means that usage was written to help.
+func parseFlags(args []string, help io.Writer) (options, error) {
+	o := options{addr: "127.0.0.1:8001", quic: true, logLevel: slog.LevelInfo}
+	fs := flag.NewFlagSet("echo", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // its own reports span several lines
+	fs.Func("addr", "`HOST:PORT` to serve on, TCP and UDP alike; port 0 picks one (default 127.0.0.1:8001)", func(v string) error {
+		o.addr = v
+		return checkAddr(v)
+	})
+	fs.Func("framing", "of plain TCP: `packet|line|muxline|length|delimiter|raw`; any but packet leaves WebSocket out (default packet)", func(v string) error {
+		framer, ok := framers[v]
+		if !ok {
+			return errors.New("must be packet, line, muxline, length, delimiter or raw")
+		}
+		o.framer = framer
+		return nil
+	})
+	fs.Func("dispatch", "where messages are handled: `workers|inline` (default workers)", func(v string) error {
+		switch v {
+		case "workers":
+			o.dispatch = engine.Workers
+		case "inline":
+			o.dispatch = engine.Inline
+		default:
+			return errors.New("must be workers or inline")
+		}
+		return nil
+	})
+	fs.Func("cores", "`N` event loops, 1 to 256 (default: one for each CPU)", func(v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 || n > 256 {
+			return errors.New("must be 1 to 256")
+		}
+		o.cores = n
+		return nil
+	})
+	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
+	fs.Func("log-level", "`debug|info|warn|error` (default info)", func(v string) error {
+		if o.logLevel.UnmarshalText([]byte(v)) != nil {
+			return errors.New("must be debug, info, warn or error")
+		}
+		return nil
+	})
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			printUsage(fs, help)
+			return o, err
+		}
+		return o, namedFlag(err)
+	}
+	if fs.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q: every setting is a flag, as in --addr=HOST:PORT", fs.Arg(0))
+	}
+	return o, nil
+}
+
+// printUsage writes the flags' meaning to w, with the two dashes that this
+// program's documentation gives them.
+func printUsage(fs *flag.FlagSet, w io.Writer) {
+	var defaults strings.Builder
+	fs.SetOutput(&defaults)
+	fs.PrintDefaults()
+	fmt.Fprint(w, "usage: echo [flags]\n", strings.ReplaceAll("\n"+defaults.String(), "\n  -", "\n  --"))
+}
+
+// namedFlag writes package flag's error with the flag spelled as the usage
+// spells it, in one line whatever the value held.
+func namedFlag(err error) error {
+	text := strings.NewReplacer("flag -", "flag --", " for -", " for --", ": -", ": --", "\n", `\n`).Replace(err.Error())
+	return errors.New(text)
+}
+
+// checkAddr refuses what can't be bound whatever the machine: the system's own
+// message for it would not say what was expected.
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return errors.New("must be HOST:PORT")
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("port %q must be 0 to 65535", port)
+	}
+	return nil
+}

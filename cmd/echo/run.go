@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/quicbridge"
+	"github.com/millrace/millrace/wsupgrade"
+)
+
+// Exit codes.
+const (
+	exitServed  = 0 // ended by a signal, everything answered
+	exitFailed  = 1 // couldn't serve: a busy port, no more memory
+	exitMisused = 2 // a flag or the address makes no sense
+)
+
+// run is the program without its process: it serves until ctx ends and returns
+// the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	opts, err := parseFlags(args, stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitServed
+	case err != nil:
+		return complain(stderr, exitMisused, err)
+	}
+	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.logLevel}))
+	e := engine.New(engine.Config{
+		Handler:  echo{logger},
+		Dispatch: opts.dispatch,
+		Cores:    opts.cores,
+		Logger:   logger,
+	})
+	defer e.Close() // for the ways out before Serve, which closes it too
+	listener, err := e.Listen(opts.addr, protocols(opts, logger)...)
+	if err != nil {
+		return complain(stderr, bindCode(err), fmt.Errorf("--addr %s: %w", opts.addr, err))
+	}
+	if err := e.Start(); err != nil {
+		return complain(stderr, exitFailed, err)
+	}
+	if _, err := fmt.Fprintln(stdout, "ready", endpoints(opts, listener.Addr().String())); err != nil {
+		return complain(stderr, exitFailed, fmt.Errorf("can't say that it is ready: %w", err))
+	}
+	if err := e.Serve(ctx); err != nil {
+		return complain(stderr, exitFailed, err)
+	}
+	return exitServed
+}
+
+// protocols are what the listener serves. A framing other than packets has no
+// first bytes to be told by, so it has the TCP port for itself.
+func protocols(opts options, logger *slog.Logger) []engine.Protocol {
+	var p []engine.Protocol
+	if opts.framer != nil {
+		p = append(p, engine.Framed(opts.framer))
+	} else {
+		p = append(p, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
+	}
+	if opts.quic {
+		p = append(p, quicbridge.QUIC(quicbridge.Config{Logger: logger}))
+	}
+	return p
+}
+
+// endpoints are the URLs that the listener at addr serves, separated by spaces.
+func endpoints(opts options, addr string) string {
+	urls := []string{"tcp://" + addr}
+	if opts.framer == nil {
+		urls = append(urls, "ws://"+addr+"/ws", "ws://"+addr+"/echo")
+	}
+	if opts.quic {
+		urls = append(urls, "quic://"+addr)
+	}
+	return strings.Join(urls, " ")
+}
+
+// bindCode is the exit code for err, an address that can't be bound: one that
+// isn't this machine's makes no sense, a busy one may be free tomorrow.
+func bindCode(err error) int {
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) || errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return exitMisused
+	}
+	return exitFailed
+}
+
+// complain writes err as one line and returns code.
+func complain(stderr io.Writer, code int, err error) int {
+	fmt.Fprintln(stderr, "echo:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	return code
+}

@@ -1,0 +1,357 @@
+package quicbridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+	"github.com/quic-go/quic-go"
+)
+
+// TestHazard20StuckStreams: streams that are opened and never finished, in the
+// middle of a packet or with replies that nobody reads, don't freeze others.
+func TestHazard20StuckStreams(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo}, Config{})
+	q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10}, ALPN)
+	for i := range 20 {
+		send(t, open(t, q), request(t, uint32(i), "never whole")[:18+i%5])
+	}
+	big := request(t, 1, strings.Repeat("x", 100_000))
+	for range 30 { // far more than half of what the connection may queue
+		send(t, open(t, q), big)
+	}
+	s := open(t, q)
+	for i := range 100 {
+		send(t, s, request(t, uint32(i), name(i)))
+		expect(t, s, framing.Response, uint32(i), name(i))
+	}
+}
+
+// TestHazard21StalledPeer: a peer that stops reading costs its own session, with
+// a typed error, and nobody else a thing.
+func TestHazard21StalledPeer(t *testing.T) {
+	var r recorder
+	errs := make(chan error, 1)
+	r.onMsg = func(s *engine.Session, m *framing.Message) {
+		if string(m.Payload) != "flood" {
+			_ = s.Reply(m, m.Payload)
+			return
+		}
+		for {
+			if err := s.SendMessage(&framing.Message{Payload: make([]byte, 10_000)}); err != nil {
+				errs <- err
+				return
+			}
+		}
+	}
+	srv := serve(t, engine.Config{Handler: &r, Cores: 1, OutboxLimit: 1 << 20}, Config{})
+	other := open(t, raw(t, srv.addr, nil, ALPN))
+	// The window that it advertises is huge, and it reads nothing.
+	q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 1 << 16, InitialConnectionReceiveWindow: 1 << 30}, ALPN)
+	send(t, open(t, q), request(t, 1, "flood"))
+	select {
+	case err := <-errs:
+		if err != engine.ErrSlowConsumer {
+			t.Fatalf("sending ended with %v", err)
+		}
+	case <-time.After(testPatience):
+		t.Fatal("sending blocks, or has no bound")
+	}
+	expectCode(t, q, CodeSlowConsumer)
+	if err := r.reason(t); !errors.Is(err, engine.ErrSlowConsumer) {
+		t.Fatalf("OnClose got %v", err)
+	}
+	for i := range 10 {
+		send(t, other, request(t, uint32(i), name(i)))
+		expect(t, other, framing.Response, uint32(i), name(i))
+	}
+}
+
+// TestHazard21ManyStreams: the bound holds for all streams of a connection
+// together.
+func TestHazard21ManyStreams(t *testing.T) {
+	const limit = 1 << 20
+	var mu sync.Mutex
+	taken := 0
+	done := make(chan error, 1)
+	srv := serve(t, engine.Config{OutboxLimit: limit, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		payload := make([]byte, 60_000)
+		if err := s.Reply(m, payload); err == nil {
+			taken += len(payload)
+		} else {
+			select {
+			case done <- err:
+			default:
+			}
+		}
+	})}, Config{})
+	q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 1 << 10, MaxStreamReceiveWindow: 1 << 10}, ALPN)
+	streams := make([]*quic.Stream, 40)
+	for i := range streams {
+		streams[i] = open(t, q)
+		send(t, streams[i], request(t, 1, ""))
+	}
+	if err := <-done; err != engine.ErrSlowConsumer {
+		t.Fatalf("the bound was reached with %v", err)
+	}
+	expectCode(t, q, CodeSlowConsumer)
+	mu.Lock()
+	defer mu.Unlock()
+	if taken > limit+len(streams)*4096 || taken < limit/2 {
+		t.Fatalf("%d bytes were queued, the limit is %d", taken, limit)
+	}
+}
+
+// TestHazard10Backpressure: a client that asks without reading is held at a
+// part of what the connection may queue, and gets every reply once it reads.
+func TestHazard10Backpressure(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo, MaxMessageSize: 16 << 10, RingSize: 64 << 10,
+		OutboxSoftMark: 64 << 10, OutboxLimit: 1 << 20}, Config{})
+	q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 32 << 10, MaxStreamReceiveWindow: 32 << 10}, ALPN)
+	payload := strings.Repeat("x", 8000)
+	const streams, each = 30, 40
+	var wg sync.WaitGroup
+	all := make([]*quic.Stream, streams)
+	for i := range all {
+		all[i] = open(t, q)
+		wg.Go(func() {
+			for id := range each {
+				if _, err := all[i].Write(request(t, uint32(id), payload)); err != nil {
+					t.Errorf("stream %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	for i := range all {
+		wg.Go(func() {
+			for id := range each {
+				if m, err := next(all[i]); err != nil || m.ID != uint32(id) || string(m.Payload) != payload {
+					t.Errorf("stream %d reply %d: %v", i, id, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestHazard11NoDeadlock: two sides that write and don't read yet.
+func TestHazard11NoDeadlock(t *testing.T) {
+	const n, size = 60, 50_000
+	got := make(chan struct{}, 2*n)
+	h := engine.OnMessage(func(*engine.Session, *framing.Message) { got <- struct{}{} })
+	flood := func(s *engine.Session) {
+		for range n {
+			if err := s.Send(make([]byte, size)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}
+	srv := serve(t, engine.Config{Handler: engine.Callbacks{Open: flood, Message: h}}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
+	c := newClient(t, engine.Config{Handler: h}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
+	flood(c.dial(t, srv.addr))
+	for i := range 2 * n {
+		select {
+		case <-got:
+		case <-time.After(testPatience):
+			t.Fatalf("stuck after %d messages", i)
+		}
+	}
+}
+
+// TestHazard22NoEarlyData: a client that has a ticket for 0-RTT, from another
+// server with the same keys, and uses it, is rejected; nothing of its early data
+// reaches the handler.
+func TestHazard22NoEarlyData(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	certificate, err := developmentCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := &tls.Config{Certificates: []tls.Certificate{certificate}}
+	keys.SetSessionTicketKeys([][32]byte{{1, 2, 3}})
+
+	lenient := keys.Clone()
+	lenient.NextProtos = []string{ALPN}
+	other, err := quic.ListenAddr("127.0.0.1:0", lenient, &quic.Config{Allow0RTT: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	config := trust(t, ALPN)
+	tickets := &ticketCache{ClientSessionCache: tls.NewLRUClientSessionCache(1), stored: make(chan struct{}, 8)}
+	config.ClientSessionCache = tickets
+	q, err := quic.DialAddr(ctx, other.Addr().String(), config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-tickets.stored
+	_ = q.CloseWithError(0, "")
+
+	var r recorder
+	r.onMsg = echo
+	srv := serve(t, engine.Config{Handler: &r}, Config{TLS: keys})
+	q, err = quic.DialAddrEarly(ctx, srv.addr, config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.CloseWithError(0, "")
+	s, err := q.OpenStream() // before the handshake: this is early data
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, s, request(t, 666, "replayed"))
+	<-q.HandshakeComplete()
+	if state := q.ConnectionState(); !state.TLS.DidResume || state.Used0RTT {
+		t.Fatalf("resumed %v, with early data %v", state.TLS.DidResume, state.Used0RTT)
+	}
+	if q, err = q.NextConnection(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, q)
+	send(t, s, request(t, 1, "x"))
+	expect(t, s, framing.Response, 1, "x")
+	if n := r.count(); n != 1 {
+		t.Fatalf("%d messages reached the handler", n)
+	}
+}
+
+type ticketCache struct {
+	tls.ClientSessionCache
+	stored chan struct{}
+}
+
+func (c *ticketCache) Put(key string, s *tls.ClientSessionState) {
+	c.ClientSessionCache.Put(key, s)
+	if s != nil {
+		c.stored <- struct{}{}
+	}
+}
+
+// TestHazard23ClientHellos: handshakes that the listener didn't expect fail by
+// themselves, and the listener goes on.
+func TestHazard23ClientHellos(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo}, Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
+	defer cancel()
+	for _, c := range []struct {
+		name   string
+		config func() *tls.Config
+		ok     bool
+	}{
+		{"unknown ALPN", func() *tls.Config { return trust(t, "h3", "imap") }, false},
+		{"several, ours among them", func() *tls.Config { return trust(t, "h3", ALPN) }, true},
+		{"no ALPN", func() *tls.Config { return trust(t) }, true},
+		{"untrusted certificate", func() *tls.Config { return &tls.Config{ServerName: "localhost", NextProtos: []string{ALPN}} }, false},
+		{"foreign server name", func() *tls.Config { c := trust(t, ALPN); c.ServerName = "example.org"; return c }, false},
+	} {
+		q, err := quic.DialAddr(ctx, srv.addr, c.config(), nil)
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err == nil {
+			_ = q.CloseWithError(0, "")
+		}
+		s := open(t, raw(t, srv.addr, nil, ALPN))
+		send(t, s, request(t, 1, "x"))
+		expect(t, s, framing.Response, 1, "x")
+	}
+	defer func() { t.Log(srv.Stats().Refused) }()
+	eventually(t, "the refusals to be counted", func() bool { return srv.Stats().Refused["protocol_error"] == 3 })
+}
+
+// deaf is a socket that hears nothing: what is dialed on it stays half open.
+type deaf struct{ net.PacketConn }
+
+func (d deaf) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		if _, _, err := d.PacketConn.ReadFrom(b); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// halfOpen begins n handshakes that never go on, and returns when the server has
+// all of them, or as many as it takes.
+func halfOpen(t *testing.T, addr string, n int) {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &quic.Transport{Conn: deaf{socket}}
+	ctx, cancel := context.WithCancel(context.Background())
+	remote, _ := net.ResolveUDPAddr("udp", addr)
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			_, _ = transport.Dial(ctx, remote, &tls.Config{NextProtos: []string{ALPN}, InsecureSkipVerify: true}, nil)
+		})
+		time.Sleep(200 * time.Microsecond) // a socket's buffer is small
+	}
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		_ = transport.Close()
+		_ = socket.Close()
+	})
+}
+
+// TestHazard09SlowHandshakes: handshakes that stand still hold up nobody, and
+// end at the deadline.
+func TestHazard09SlowHandshakes(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 2 * time.Second}, Config{})
+	halfOpen(t, srv.addr, 20)
+	s := open(t, raw(t, srv.addr, nil, ALPN))
+	send(t, s, request(t, 1, "x"))
+	expect(t, s, framing.Response, 1, "x")
+	eventually(t, "the handshakes to time out", func() bool { return srv.Stats().Refused["handshake_timeout"] == 20 })
+}
+
+// TestHazard13HandshakeFlood: with very many handshakes under way new clients
+// prove their address, and so get in.
+func TestHazard13HandshakeFlood(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo}, Config{})
+	halfOpen(t, srv.addr, 2*retryHandshakes)
+	s := open(t, raw(t, srv.addr, nil, ALPN))
+	send(t, s, request(t, 1, "x"))
+	expect(t, s, framing.Response, 1, "x")
+	e := endpointOf(t, srv)
+	if n := e.handshakes.Load(); n > retryHandshakes+8 || n < retryHandshakes/2 {
+		t.Fatalf("%d handshakes are under way, new ones retry from %d on", n, retryHandshakes)
+	}
+}
+
+// TestHazard08Garbage: packets that aren't QUIC, or are cut, don't end the
+// listener.
+func TestHazard08Garbage(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo}, Config{})
+	socket, err := net.Dial("udp", srv.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	for i := range 200 {
+		b := make([]byte, 1+i*7)
+		for j := range b {
+			b[j] = byte(i*31 + j*17)
+		}
+		_, _ = socket.Write(b)
+	}
+	s := open(t, raw(t, srv.addr, nil, ALPN))
+	send(t, s, request(t, 1, "x"))
+	expect(t, s, framing.Response, 1, "x")
+}

@@ -1,0 +1,168 @@
+package quicbridge
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// errTruncated is a stream that ended in the middle of a packet.
+var errTruncated = fmt.Errorf("%w: %w: %w", engine.ErrProtocol, framing.ErrMalformed, io.ErrUnexpectedEOF)
+
+// reader is what only a stream's reading goroutine uses; lastMessage is read by
+// others once it has ended.
+type reader struct {
+	one         [1]byte // to wait for data without a buffer
+	m           framing.Message
+	lastMessage time.Time
+	discard     bool // the session takes no more messages
+	empty       bool // the stream ended without a byte
+}
+
+// read is the stream's reading goroutine.
+func (st *stream) read() {
+	st.conn.awaitSession()
+	if err := st.receive(); err != nil {
+		st.conn.fail(err)
+	}
+	st.ended()
+}
+
+// receive delivers the stream's messages until the peer finishes it or the
+// connection ends. An error is the peer's fault.
+func (st *stream) receive() error {
+	var buf *buffer
+	n := 0 // bytes of an incomplete packet in buf
+	defer func() { buf.free() }()
+	for first := true; ; first = false {
+		// An idle stream waits here, and holds no buffer.
+		if _, err := st.quic.Peek(st.in.one[:]); err != nil {
+			_, err = st.quic.Read(st.in.one[:]) // tells quic-go that the error was seen
+			st.in.empty = first && err == io.EOF
+			return st.endError(err, n)
+		}
+		if buf == nil || len(buf.b) < burstSize {
+			buf = buf.resized(n, burstSize)
+		}
+		var err error
+		if buf, n, err = st.burst(buf, n); err != nil {
+			return st.endError(err, n)
+		}
+		switch {
+		case n == 0:
+			buf.free()
+			buf = nil
+		case n <= tailSize:
+			buf = buf.resized(n, tailSize)
+		}
+	}
+}
+
+// burst reads and delivers until nothing more is there. It returns the buffer,
+// which may have been exchanged, and how many bytes of an incomplete packet are
+// at its start.
+func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
+	limit := framing.PacketHeaderSize + st.conn.limits.MaxMessageSize
+	for {
+		st.conn.awaitResume()
+		st.awaitRoom()
+		room := buf.b[n:]
+		k, readErr := st.quic.Read(room)
+		n += k
+		used, err := st.deliver(buf.b[:n])
+		if err != nil {
+			return buf, 0, err
+		}
+		if used > 0 {
+			n = copy(buf.b, buf.b[used:n])
+		}
+		switch {
+		case readErr != nil:
+			return buf, n, readErr
+		case k < len(room):
+			return buf, n, nil
+		case n == len(buf.b):
+			buf = buf.grown(limit)
+		}
+	}
+}
+
+// deliver hands every whole packet at the start of b to the session, and returns
+// how many bytes they took.
+func (st *stream) deliver(b []byte) (int, error) {
+	if st.in.discard {
+		return len(b), nil
+	}
+	used := 0
+	m := &st.in.m
+	for used < len(b) {
+		n, err := framing.Packet{}.Decode(b[used:], 0, st.conn.limits.MaxMessageSize, m)
+		if err != nil {
+			return used, fmt.Errorf("%w: %w", engine.ErrProtocol, err)
+		}
+		if n == 0 {
+			break
+		}
+		used += n
+		m.Stream = st.handle
+		st.awaitShare() // the rest of what was read is held, too
+		st.asked(m)     // before somebody can answer it
+		if st.conn.session.Deliver(m) != nil {
+			st.in.discard = true // it is closing: only the peer's end counts
+			return len(b), nil
+		}
+	}
+	if used > 0 {
+		st.in.lastMessage = time.Now()
+	}
+	return used, nil
+}
+
+// endError is what the end of the stream's data, with n bytes of a packet left
+// over, means for the connection: nil unless the peer broke the protocol.
+func (st *stream) endError(err error, n int) error {
+	switch {
+	case errors.Is(err, engine.ErrProtocol):
+		return err
+	case err == io.EOF && n > 0:
+		return errTruncated
+	default:
+		// Finished, or given up by the peer, or the connection is gone; the
+		// latter run finds out by itself.
+		return nil
+	}
+}
+
+// awaitRoom blocks while the peer doesn't collect the replies on this stream.
+//
+// Only the accepting side ever waits: if both did, two sides that send more than
+// their soft marks to each other would wait for ever. The bound of a dialed
+// session that isn't collected from is OutboxLimit.
+func (st *stream) awaitRoom() {
+	if st.conn.dialed {
+		return
+	}
+	st.out.AwaitRoom()
+	st.awaitShare()
+}
+
+// awaitShare blocks while the connection holds a quarter of what it may for a
+// peer that doesn't collect its replies, unless this stream owes it nothing. So
+// other streams go on beside those that are stuck, with one message at a time.
+// The rest of OutboxLimit is for the replies to what is under way already.
+func (st *stream) awaitShare() {
+	c := st.conn
+	mark := int64(c.limits.OutboxLimit / 4)
+	if c.dialed || c.queued.Load() <= mark {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.phase == phaseOpen && c.queued.Load() > mark && (st.out.Pending() > 0 || st.requests.Load() > 0) {
+		c.wake.Wait()
+	}
+}

@@ -1,0 +1,143 @@
+package quicbridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+	"github.com/quic-go/quic-go"
+)
+
+const (
+	// compatMaxPacket is the largest packet, header and all, that a msgtrans
+	// peer reads from a stream, in bytes.
+	compatMaxPacket = 1 << 20
+
+	// compatPatience divides LingerTimeout into the time that a msgtrans peer,
+	// which has no way to say that it has read everything, gets to do so.
+	compatPatience = 4
+)
+
+var (
+	errUniStream = fmt.Errorf("%w: a unidirectional stream on a %s connection", engine.ErrProtocol, ALPN)
+	errStream    = fmt.Errorf("%w: a bidirectional stream on a connection without ALPN", engine.ErrProtocol)
+	errTrailing  = fmt.Errorf("%w: %w: bytes behind a packet", engine.ErrProtocol, framing.ErrMalformed)
+)
+
+// refuseUniStreams ends a millrace/1 connection at its first unidirectional
+// stream.
+func (c *conn) refuseUniStreams() {
+	if _, err := c.quic.AcceptUniStream(context.Background()); err == nil {
+		c.fail(errUniStream)
+	}
+}
+
+// refuseStreams ends a msgtrans connection at its first bidirectional stream.
+func (c *conn) refuseStreams() {
+	if _, err := c.quic.AcceptStream(context.Background()); err == nil {
+		c.fail(errStream)
+	}
+}
+
+// acceptPackets reads a msgtrans peer's streams, all at the same time so that
+// one which is never finished holds up nobody, until the connection ends.
+func (c *conn) acceptPackets() error {
+	for {
+		q, err := c.quic.AcceptUniStream(context.Background())
+		if err != nil {
+			return err
+		}
+		c.work.Go(func() {
+			if err := c.receivePacket(q); err != nil {
+				c.fail(err)
+			}
+		})
+	}
+}
+
+// receivePacket delivers the one packet of a stream. An error is the peer's
+// fault.
+func (c *conn) receivePacket(q *quic.ReceiveStream) error {
+	buf, n := newBuffer(tailSize), 0
+	defer func() { buf.free() }()
+	for {
+		c.awaitResume()
+		c.outlet.awaitRoom()
+		_ = q.SetReadDeadline(time.Now().Add(c.config.IdleTimeout)) // it never fails
+		k, err := q.Read(buf.b[n:])
+		n += k
+		switch {
+		case err == io.EOF:
+			return c.deliverPacket(buf.b[:n])
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			q.CancelRead(streamCancelled) // so that another may be opened
+			return nil
+		case err != nil:
+			return nil // reset by the peer, or the connection is gone
+		case n == len(buf.b):
+			if err := c.checkPacket(buf.b); err != nil {
+				return err
+			}
+			buf = buf.grown(framing.PacketHeaderSize + c.limits.MaxMessageSize)
+		}
+	}
+}
+
+// checkPacket looks at the start of a packet before more memory is given to it.
+func (c *conn) checkPacket(b []byte) error {
+	var m framing.Message
+	n, err := framing.Packet{}.Decode(b, 0, c.limits.MaxMessageSize, &m)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", engine.ErrProtocol, err)
+	case n > 0 && n < len(b):
+		return errTrailing
+	}
+	return nil
+}
+
+// deliverPacket hands over b, which must be exactly one packet.
+func (c *conn) deliverPacket(b []byte) error {
+	m := new(framing.Message)
+	n, err := framing.Packet{}.Decode(b, 0, c.limits.MaxMessageSize, m)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", engine.ErrProtocol, err)
+	case n == 0:
+		return errTruncated
+	case n < len(b):
+		return errTrailing
+	}
+	_ = c.session.Deliver(m) // it fails if the session is closing
+	return nil
+}
+
+// writePacket writes the first packet of b, which holds whole ones, on a stream
+// of its own, and returns its size. It waits until the peer allows one more
+// stream.
+func (c *conn) writePacket(b []byte) (int, error) {
+	var m framing.Message
+	n, err := framing.Packet{}.Decode(b, 0, math.MaxInt, &m)
+	if err != nil {
+		return 0, err
+	}
+	q, err := c.quic.OpenUniStreamSync(c.quic.Context())
+	if err != nil {
+		return 0, err
+	}
+	_, err = q.Write(b[:n])
+	var stop *quic.StreamError
+	if errors.As(err, &stop) {
+		return n, nil // the peer doesn't want this one; the next may be welcome
+	}
+	if err != nil {
+		return 0, err
+	}
+	return n, q.Close()
+}
