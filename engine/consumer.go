@@ -65,6 +65,8 @@ func (c *consumer) record(kind uint32, p []byte) {
 	switch kind {
 	case recordMessages:
 		c.messages(s, p)
+	case recordFrames:
+		c.frames(s, p)
 	case recordLarge:
 		l := c.core.large.take(binary.LittleEndian.Uint32(p))
 		c.message(s, &l.m)

@@ -164,23 +164,30 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 	if c.inline {
 		c.consumer.cork(s)
 	}
-	delivered := uint64(0)
+	delivered := 0
 	for len(b) > 0 {
+		if s.packets && !c.inline {
+			var n int
+			b, n = s.decodeRun(b)
+			delivered += n
+			break
+		}
 		if s.codec == nil {
 			if seen = 0; !s.sniff(b) { // the codec has seen nothing yet
 				break
 			}
+			continue
 		}
 		n, ok, err := s.decode(b, seen, &c.inbound)
+		if err == nil && n == 0 && len(b) > s.engine.lim.MaxMessageSize+maxFrameOverhead {
+			err = ErrTooLarge
+		}
 		if err != nil {
 			s.endAfterMessages(protocolError(err))
-			return nil
+			b = nil
+			break
 		}
 		if n == 0 {
-			if len(b) > s.engine.lim.MaxMessageSize+maxFrameOverhead {
-				s.endAfterMessages(protocolError(ErrTooLarge))
-				return nil
-			}
 			break
 		}
 		b, seen = b[n:], 0
@@ -193,9 +200,9 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			break
 		}
 	}
-	c.stats.messagesIn.Add(delivered)
+	c.stats.messagesIn.Add(uint64(delivered))
 	if s.throttle != nil && s.opened {
-		s.throttleInput(int(delivered), s.fresh)
+		s.throttleInput(delivered, s.fresh)
 		s.fresh = 0
 	}
 	return b

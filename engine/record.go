@@ -10,6 +10,7 @@ import (
 // little-endian.
 const (
 	recordMessages uint32 = iota + 1 // messages back to back, each in the layout below
+	recordFrames                     // packets back to back, as they came
 	recordLarge                      // u32: index of a message in the core's large table
 	recordOpen                       // nothing: OnOpen is due
 	recordEnd                        // nothing: end the session, all messages are in front of this
