@@ -20,7 +20,7 @@ var errNotText = fmt.Errorf("%w: WebSocket text that is not UTF-8", framing.ErrU
 // error that wraps framing.ErrUnencodable, and so is a text message that isn't
 // UTF-8. dst then comes back as it was.
 func (c *codec) Append(dst []byte, m *framing.Message) ([]byte, error) {
-	start, size := byte(finBinary), len(m.Payload)
+	start, size := finBinary, len(m.Payload)
 	if !c.plain {
 		size += framing.PacketHeaderSize + len(m.Ext)
 	} else if m.Text {
