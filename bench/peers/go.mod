@@ -2,7 +2,7 @@
 // downloads them.
 module github.com/millrace/millrace/bench/peers
 
-go 1.26.8
+go 1.26.0
 
 require github.com/millrace/millrace v0.0.0
 

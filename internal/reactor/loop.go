@@ -4,7 +4,7 @@
 // A loop owns the descriptors registered with it: their handlers are called on
 // the loop's goroutine, one at a time, and only there may they be unregistered
 // and closed. Everybody else talks to a loop through Trigger. The poller is
-// gnet's (epoll or kqueue, with its wake-up and its task queue).
+// gnet's on kqueue, and ours with gnet's task queue on epoll (poll_epoll.go).
 package reactor
 
 import (
@@ -12,7 +12,6 @@ import (
 	"fmt"
 
 	errorx "github.com/panjf2000/gnet/v2/pkg/errors"
-	"github.com/panjf2000/gnet/v2/pkg/netpoll"
 	"github.com/panjf2000/gnet/v2/pkg/queue"
 )
 
@@ -49,7 +48,7 @@ type Task = queue.Func
 
 // Loop is an event loop.
 type Loop struct {
-	poller *netpoll.Poller
+	poller *poller
 	table  *Table
 	again  again
 }
@@ -57,7 +56,7 @@ type Loop struct {
 // Open returns a loop that is not running. Loops whose descriptors may be
 // handed from one to another share a table.
 func Open(table *Table) (*Loop, error) {
-	p, err := netpoll.OpenPoller()
+	p, err := openPoller()
 	if err != nil {
 		return nil, fmt.Errorf("reactor: open poller: %w", err)
 	}

@@ -9,6 +9,11 @@ import "github.com/panjf2000/gnet/v2/pkg/netpoll"
 // see it; the Conn, which the table holds until Unregister, keeps it alive.
 type pollData struct{ attachment netpoll.PollAttachment }
 
+// poller is gnet's, in the build that keeps the attachment in the kernel.
+type poller = netpoll.Poller
+
+func openPoller() (*poller, error) { return netpoll.OpenPoller() }
+
 func (l *Loop) run() error { return l.poller.Polling() }
 
 func (l *Loop) add(c *Conn) error {

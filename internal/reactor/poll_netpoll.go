@@ -1,12 +1,17 @@
-//go:build !poll_opt
+//go:build !linux && !poll_opt
 
 package reactor
 
 import "github.com/panjf2000/gnet/v2/pkg/netpoll"
 
+// poller is gnet's, on kqueue.
+type poller = netpoll.Poller
+
 // pollData is what the poller needs to keep in a Conn: nothing here, it reports
 // descriptors by number.
 type pollData struct{}
+
+func openPoller() (*poller, error) { return netpoll.OpenPoller() }
 
 func (l *Loop) run() error {
 	return l.poller.Polling(func(fd int, ev netpoll.IOEvent, flags netpoll.IOFlags) error {
