@@ -80,5 +80,5 @@ func ExampleClient_Events() {
 	// ONE
 	// TWO
 	// THREE
-	// engine: closed: use of closed network connection
+	// engine: closed
 }

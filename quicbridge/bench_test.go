@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/millrace/millrace/engine"
@@ -37,6 +38,7 @@ func BenchmarkEcho(b *testing.B) {
 				q := raw(b, addr, nil, ALPN)
 				b.ReportAllocs()
 				b.ResetTimer()
+				before := cpuTime()
 				var wg sync.WaitGroup
 				for i := range load.streams {
 					n := b.N / load.streams
@@ -51,9 +53,20 @@ func BenchmarkEcho(b *testing.B) {
 				}
 				wg.Wait()
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+				b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/msg")
 			})
 		}
 	}
+}
+
+// cpuTime is what this process, client and server, has used of the CPUs, in
+// nanoseconds.
+func cpuTime() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 // askAndCheck sends n requests on a stream of its own, with so many in flight,

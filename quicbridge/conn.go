@@ -213,6 +213,12 @@ func (c *conn) Flush() {
 	c.mu.Unlock()
 }
 
+// wrote accounts for n bytes that were written, or lost.
+func (c *conn) wrote(n int) {
+	c.queued.Add(-int64(n))
+	c.lastWrite.Store(int64(time.Since(c.begun)))
+}
+
 // PauseReading implements engine.Link.
 func (c *conn) PauseReading(paused bool) {
 	c.mu.Lock()

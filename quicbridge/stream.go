@@ -35,7 +35,8 @@ type stream struct {
 	requests atomic.Int32 // that came and have no last Response yet
 	oneWays  atomic.Int32 // that came and were not answered by a OneWay yet
 
-	in reader
+	in     reader
+	direct int // bytes that writeDirectly wrote since the writer did; of whoever writes
 
 	// Guarded by conn.mu.
 	dirty     bool // in conn.dirty
@@ -116,48 +117,110 @@ func countDown(n *atomic.Int32) bool {
 // kick makes the writer look at the stream again. Under conn.mu.
 func (st *stream) kick() {
 	st.again = true
-	if st.writing || st.finished || st.conn.phase == phaseEnded {
+	if st.writing || st.finished || st.conn.phase == phaseEnded || st.writeDirectly() {
 		return
 	}
 	st.writing = true
 	st.conn.spawn(st.write)
 }
 
+// What may be written without the writer, in bytes: a piece that fits a packet,
+// and so much before the writer has seen again that quic-go keeps up.
+const (
+	directPiece  = 1400
+	directBudget = 16 << 10
+)
+
+// writeDirectly spares a small reply the writer's goroutine, and reports whether
+// there is nothing left to do for that. TryWriteAll never waits for the peer, but
+// queues within quic-go whatever the peer's windows allow, however huge they are;
+// so a budget bounds it, which Stream.Write renews because it returns only when
+// what was queued before has been sent. Under conn.mu.
+func (st *stream) writeDirectly() bool {
+	c := st.conn
+	if st.quic == nil || st.readEnded || st.finishing || c.phase != phaseOpen {
+		return false
+	}
+	for {
+		b := st.out.Next()
+		if len(b) == 0 {
+			st.again = false
+			return true
+		}
+		if len(b) > directPiece || st.direct+len(b) > directBudget || st.quic.TryWriteAll(b) != nil {
+			return false // the writer gets the same bytes
+		}
+		st.direct += len(b)
+		st.out.Done(len(b))
+		c.wrote(len(b))
+		c.wake.Broadcast()
+	}
+}
+
 // write is the writer. Stream.Write blocks while the peer's windows are full:
 // nobody but this goroutine waits for that.
 func (st *stream) write() {
+	var gathered *buffer
+	defer func() { gathered.free() }()
 	for {
 		b := st.out.Next()
-		if b == nil {
+		if len(b) == 0 {
 			if !st.more() {
 				return
 			}
 			continue
 		}
-		n, err := st.writeSome(b)
+		var n int
+		var err error
+		switch {
+		case st.conn.compat:
+			n, err = st.writePacket(b)
+		case len(b) < gatherBelow:
+			if gathered == nil {
+				gathered = newBuffer(burstSize)
+			}
+			n, err = st.writeAll(st.gather(gathered.b, b))
+		default:
+			n, err = st.writeAll(b)
+			st.out.Done(n)
+		}
+		st.direct = 0
+		st.conn.wrote(n)
 		if err != nil {
-			st.out.Done(len(b)) // the rest of it is lost
-			st.conn.queued.Add(-int64(len(b)))
 			st.broken(err)
 			return
 		}
-		st.out.Done(n)
-		st.conn.queued.Add(-int64(n))
-		st.conn.lastWrite.Store(int64(time.Since(st.conn.begun)))
 	}
 }
 
-// writeSome writes some of b.
-func (st *stream) writeSome(b []byte) (int, error) {
-	if st.conn.compat {
-		return st.conn.writePacket(b)
-	}
+// writeAll writes b on the stream, which it opens if need be, and returns the
+// length of b, whatever became of it.
+func (st *stream) writeAll(b []byte) (int, error) {
 	if st.quic == nil {
 		if err := st.open(); err != nil {
-			return 0, err
+			return len(b), err
 		}
 	}
-	return st.quic.Write(b)
+	_, err := st.quic.Write(b)
+	return len(b), err
+}
+
+// gatherBelow is how large a piece of the outbox must be, in bytes, to be written
+// by itself.
+const gatherBelow = 32 << 10
+
+// gather moves b, which is the outbox's next piece, and those behind it that fit
+// to the buffer to, so that one call writes them all: quic-go sends fewer, fuller
+// batches of packets then.
+func (st *stream) gather(to, b []byte) []byte {
+	n := 0
+	for len(b) > 0 && n < len(to) {
+		k := copy(to[n:], b)
+		n += k
+		st.out.Done(k)
+		b = st.out.Next()
+	}
+	return to[:n]
 }
 
 // open opens the stream; it waits until the peer allows one more.

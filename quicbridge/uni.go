@@ -119,25 +119,36 @@ func (c *conn) deliverPacket(b []byte) error {
 }
 
 // writePacket writes the first packet of b, which holds whole ones, on a stream
-// of its own, and returns its size. It waits until the peer allows one more
-// stream.
-func (c *conn) writePacket(b []byte) (int, error) {
+// of its own, and returns how much of b is done with. It waits until the peer
+// allows one more stream.
+func (st *stream) writePacket(b []byte) (int, error) {
+	c := st.conn
 	var m framing.Message
 	n, err := framing.Packet{}.Decode(b, 0, math.MaxInt, &m)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = c.writeUni(b[:n])
 	}
+	if err != nil {
+		n = len(b)
+	}
+	st.out.Done(n)
+	return n, err
+}
+
+// writeUni writes b on a stream of its own. The peer may decline to read it; the
+// next one may be welcome.
+func (c *conn) writeUni(b []byte) error {
 	q, err := c.quic.OpenUniStreamSync(c.quic.Context())
 	if err != nil {
-		return 0, err
+		return err
 	}
-	_, err = q.Write(b[:n])
+	_, err = q.Write(b)
 	var stop *quic.StreamError
 	if errors.As(err, &stop) {
-		return n, nil // the peer doesn't want this one; the next may be welcome
+		return nil
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return n, q.Close()
+	return q.Close()
 }
