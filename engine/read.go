@@ -166,9 +166,13 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 	}
 	delivered := 0
 	for len(b) > 0 {
-		if s.packets && !c.inline {
+		if s.packets {
 			var n int
-			b, n = s.decodeRun(b)
+			if c.inline {
+				b, n = s.handlePackets(b)
+			} else {
+				b, n = s.decodeRun(b)
+			}
 			delivered += n
 			break
 		}
@@ -178,7 +182,7 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			}
 			continue
 		}
-		n, ok, err := s.decode(b, seen, &c.inbound)
+		n, ok, err := s.codec.Decode(s, b, seen, &c.inbound)
 		if err == nil && n == 0 && len(b) > s.engine.lim.MaxMessageSize+maxFrameOverhead {
 			err = ErrTooLarge
 		}
@@ -206,15 +210,6 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 		s.fresh = 0
 	}
 	return b
-}
-
-// decode asks the codec; it is here because the compiler can look into packets'
-// own Decode, but not through an interface.
-func (s *Session) decode(b []byte, seen int, m *framing.Message) (int, bool, error) {
-	if s.packets {
-		return packets{}.Decode(s, b, seen, m)
-	}
-	return s.codec.Decode(s, b, seen, m)
 }
 
 // recoverDecode ends the session whose codec or inline handler panicked.

@@ -39,7 +39,9 @@ func (s *Session) replyPacket(m *framing.Message, payload []byte) bool {
 	o.pending += size
 	o.messages++
 	t.messages++
-	s.kickLocked()
+	if !s.corked.Load() || o.pending >= flushBytes {
+		s.kickLocked()
+	}
 	o.mu.Unlock()
 	return true
 }

@@ -55,6 +55,30 @@ func (s *Session) decodeRun(b []byte) (rest []byte, delivered int) {
 	}
 }
 
+// handlePackets is decodeAll for packets that are handled on the loop.
+func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
+	c := s.core
+	limit, h, m := s.engine.lim.MaxMessageSize, c.consumer.handler, &c.inbound
+	for {
+		n, err := framing.Packet{}.Decode(b, 0, limit, m)
+		if n == 0 {
+			if err != nil {
+				s.endAfterMessages(protocolError(err))
+				b = nil
+			}
+			return b, delivered
+		}
+		b = b[n:]
+		delivered++
+		h.OnMessage(s, m)
+		if s.readBlocks.Load() > 0 || s.closing.Load() {
+			s.inputDone = s.inputDone || s.closing.Load()
+			s.unparsed = len(b) > 0
+			return b, delivered
+		}
+	}
+}
+
 // putFrames publishes whole packets of s as they came; false when the ring has
 // no room.
 func (c *core) putFrames(s *Session, frames []byte) bool {
