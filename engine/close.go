@@ -30,10 +30,7 @@ const (
 func (s *Session) end(reason error, abort bool) {
 	s.out.mu.Lock()
 	if s.link != nil {
-		if s.reason == nil {
-			s.reason = reason
-		}
-		s.closing.Store(true)
+		s.setReasonLocked(reason)
 		s.out.mu.Unlock()
 		s.core.wakeWaiters()
 		s.link.Close(reason, abort)
@@ -75,11 +72,24 @@ func (s *Session) goodbyeLocked(reason error) {
 
 func (s *Session) setReasonLocked(reason error) {
 	s.closing.Store(true)
+	if !errors.Is(reason, ErrConnectionLost) {
+		s.muted.Store(true)
+	}
 	if s.reason == nil {
 		s.reason = reason
 		s.out.refused = reason
 		s.out.wakeReader()
 	}
+}
+
+// breakLocked notes that nothing can be written any more. What the peer sent
+// before the connection broke may still lie in the socket: it is read to its
+// end, and handled, before the session ends.
+func (s *Session) breakLocked(reason error) {
+	s.broken = true
+	s.phase = max(s.phase, phaseDrained)
+	s.setReasonLocked(reason)
+	s.out.discard(reason)
 }
 
 // failLocked ends the session at once: what is queued is dropped, and the
@@ -102,7 +112,7 @@ func settleTask(arg any) error {
 		return nil
 	}
 	s.out.mu.Lock()
-	phase, writing := s.phase, s.writing
+	phase, writing, broken := s.phase, s.writing, s.broken
 	if phase == phaseDrained && (s.eof || s.engine.cfg.LingerTimeout == 0) {
 		s.phase, phase = phaseEnded, phaseEnded
 	}
@@ -110,6 +120,10 @@ func settleTask(arg any) error {
 	switch {
 	case phase == phaseEnded && !writing:
 		s.destroy()
+	case broken && !s.lingering:
+		s.lingering = true
+		s.startPhase(max(s.engine.cfg.LingerTimeout, 1))
+		s.read()
 	case phase >= phaseClosing && !s.lingering:
 		s.lingering = true
 		s.inputDone = true

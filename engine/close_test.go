@@ -375,3 +375,36 @@ func TestHazard14WriteNeverReachesAStranger(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestMessagesBeforeAResetAreHandled has a peer that sends, and goes away
+// without reading its replies: writing to it fails, but what it sent counts.
+func TestMessagesBeforeAResetAreHandled(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		const n = 3000
+		var count atomic.Int64
+		check := inOrder(t, &count)
+		start := make(chan struct{})
+		j := newJournal(func(s *engine.Session, m *framing.Message) {
+			<-start
+			check(s, m)
+			_ = s.Reply(m, m.Payload)
+			if m.ID%100 == 0 {
+				time.Sleep(time.Millisecond) // the reset finds messages on their way
+			}
+		})
+		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d, Cores: 1, ReadBufferSize: 8 << 10, RingSize: 64 << 10})
+		c := dial(t, addr)
+		if _, err := c.Write(numbered(n, 20)); err != nil {
+			t.Fatal(err)
+		}
+		close(start)
+		time.Sleep(3 * time.Millisecond)
+		_ = c.Close() // with replies unread: a reset
+		if err := j.reason(t); !errors.Is(err, engine.ErrConnectionLost) && !errors.Is(err, engine.ErrPeerClosed) {
+			t.Fatal(err)
+		}
+		if count.Load() != n {
+			t.Fatalf("%d of %d messages were handled", count.Load(), n)
+		}
+	})
+}

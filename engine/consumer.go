@@ -84,7 +84,7 @@ func (c *consumer) record(kind uint32, p []byte) {
 func (c *consumer) messages(s *Session, p []byte) {
 	c.cork(s)
 	defer c.recover(s)
-	for len(p) > 0 && !s.closing.Load() {
+	for len(p) > 0 && !s.muted.Load() {
 		n := getMessage(p, &c.m)
 		p = p[n:]
 		c.handler.OnMessage(s, &c.m)
@@ -93,7 +93,7 @@ func (c *consumer) messages(s *Session, p []byte) {
 
 // message runs OnMessage for one message.
 func (c *consumer) message(s *Session, m *framing.Message) {
-	if s.closing.Load() {
+	if s.muted.Load() {
 		return
 	}
 	c.cork(s)

@@ -40,6 +40,9 @@ func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 		c.forget(s)
 		return nil, err
 	}
+	if e.draining.Load() {
+		go s.endLinkAfterMessages(ErrShutdown) // Shutdown may have passed by already
+	}
 	return s, nil
 }
 

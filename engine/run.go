@@ -71,8 +71,8 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 		b = b[n:]
 		delivered++
 		h.OnMessage(s, m)
-		if s.readBlocks.Load() > 0 || s.closing.Load() {
-			s.inputDone = s.inputDone || s.closing.Load()
+		if s.readBlocks.Load() > 0 || s.muted.Load() {
+			s.inputDone = s.inputDone || s.muted.Load()
 			s.unparsed = len(b) > 0
 			return b, delivered
 		}
@@ -98,7 +98,7 @@ func (c *consumer) frames(s *Session, p []byte) {
 	c.cork(s)
 	defer c.recover(s)
 	limit := s.engine.lim.MaxMessageSize
-	for len(p) > 0 && !s.closing.Load() {
+	for len(p) > 0 && !s.muted.Load() {
 		n, _ := framing.Packet{}.Decode(p, 0, limit, &c.m) // the loop has seen that it is whole and right
 		p = p[n:]
 		c.handler.OnMessage(s, &c.m)

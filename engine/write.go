@@ -21,7 +21,7 @@ const maxWriteBlocks = 8
 // settle when it is set: so a write never reaches a descriptor that was closed.
 func (s *Session) flushLocked() {
 	s.writing = true
-	for s.phase < phaseEnded {
+	for s.phase < phaseEnded && !s.broken {
 		chain := s.out.take()
 		if chain == nil {
 			s.blocked.Store(false)
@@ -39,7 +39,7 @@ func (s *Session) flushLocked() {
 		}
 		s.out.putBack(chain)
 		if err != nil && err != unix.EAGAIN {
-			s.failLocked(fmt.Errorf("%w: write: %w", ErrConnectionLost, err))
+			s.breakLocked(fmt.Errorf("%w: write: %w", ErrConnectionLost, err))
 			break
 		}
 		if n == total {
