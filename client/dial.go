@@ -13,6 +13,7 @@ import (
 //	tcp://host:port       packets over TCP
 //	ws://host:port/path   a packet in each binary WebSocket message; port 80 if none is named
 //	quic://host:port      packets over QUIC
+//	unix:///path          packets over a Unix socket; unix:@name for an abstract one
 //
 // It blocks until the client is ready, ctx ends, or
 // engine.DefaultHandshakeTimeout has passed, and may be called from anywhere but

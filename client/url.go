@@ -16,7 +16,7 @@ var ErrBadURL = errors.New("client: bad URL")
 type UnsupportedSchemeError struct{ Scheme string }
 
 func (e *UnsupportedSchemeError) Error() string {
-	return fmt.Sprintf("%v: scheme %q is none of tcp, ws, quic", ErrBadURL, e.Scheme)
+	return fmt.Sprintf("%v: scheme %q is none of tcp, ws, quic, unix", ErrBadURL, e.Scheme)
 }
 
 // Is makes errors.Is(e, ErrBadURL) true.
@@ -26,7 +26,7 @@ func (e *UnsupportedSchemeError) Is(target error) bool { return target == ErrBad
 // path.
 type target struct {
 	scheme string
-	addr   string // "host:port", IPv6 in brackets
+	addr   string // "host:port", IPv6 in brackets; or "unix:" and a name
 	path   string // of ws only
 }
 
@@ -43,6 +43,9 @@ func parseTarget(rawURL string) (target, error) {
 			err = detail.Err
 		}
 		return target{}, fmt.Errorf("%w: %w", ErrBadURL, err)
+	}
+	if u.Scheme == "unix" {
+		return parseUnix(u)
 	}
 	t := target{scheme: u.Scheme}
 	port := u.Port()

@@ -59,13 +59,13 @@ func (a *admission) enter(cfg *Config, addr netip.Addr) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if limit := cfg.MaxSessionsPerAddr; limit > 0 && a.perAddr[addr] >= limit {
+	if limit := cfg.MaxSessionsPerAddr; limit > 0 && addr.IsValid() && a.perAddr[addr] >= limit {
 		return errMaxPerAddr
 	}
 	if cfg.AcceptRate > 0 && !a.bucket.take(time.Now(), 1, float64(cfg.AcceptRate)) {
 		return errAcceptRate
 	}
-	if cfg.MaxSessionsPerAddr > 0 {
+	if cfg.MaxSessionsPerAddr > 0 && addr.IsValid() {
 		if a.perAddr == nil {
 			a.perAddr = make(map[netip.Addr]int)
 		}
@@ -75,7 +75,7 @@ func (a *admission) enter(cfg *Config, addr netip.Addr) error {
 }
 
 func (a *admission) leave(cfg *Config, addr netip.Addr) {
-	if cfg.MaxSessionsPerAddr == 0 {
+	if cfg.MaxSessionsPerAddr == 0 || !addr.IsValid() {
 		return
 	}
 	a.mu.Lock()

@@ -145,6 +145,9 @@ func (s *Session) destroy() {
 	s.out.discard(s.reason)
 	s.out.mu.Unlock()
 	s.keep(nil)
+	if s.tls != nil {
+		s.tls.release()
+	}
 	s.unparsed = false
 	if !s.opened {
 		s.neverOpened()

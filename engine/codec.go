@@ -65,6 +65,9 @@ func (s *Session) sniff(b []byte) bool {
 // adopt gives s the protocol that it speaks. On the loop.
 func (s *Session) adopt(p *streamProtocol) {
 	s.transport = p.stats
+	if s.tls != nil {
+		s.transport = p.secure
+	}
 	s.transport.active.Add(1)
 	s.setCodec(p.protocol.Accept(s))
 	if s.refusal != nil {
@@ -81,6 +84,6 @@ func (s *Session) adopt(p *streamProtocol) {
 
 // setCodec gives s its codec. Before the session can send.
 func (s *Session) setCodec(c Codec) {
-	s.codec = c
-	_, s.packets = c.(packets)
+	s.codec = s.unwrap(c)
+	_, s.packets = s.codec.(packets)
 }

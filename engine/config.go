@@ -129,6 +129,9 @@ type Config struct {
 	MessageRate int
 	ByteRate    int
 
+	// Socket are the options of TCP and Unix sockets.
+	Socket SocketOptions
+
 	// LingerTimeout bounds how long a closing session may take to write what
 	// is queued and to hear the peer's own end. Default 3 s; negative means
 	// that nothing is waited for.
@@ -187,6 +190,9 @@ func (c *Config) Validate() error {
 		if b.value != 0 && (b.value < b.lo || b.value > b.hi) {
 			return fmt.Errorf("engine: Config.%s %d is outside %d to %d", b.field, b.value, b.lo, b.hi)
 		}
+	}
+	if err := c.Socket.Validate(); err != nil {
+		return err
 	}
 	full := c.withDefaults()
 	if full.OutboxLimit < full.OutboxSoftMark {

@@ -43,6 +43,7 @@ type core struct {
 
 	// Owned by the loop.
 	readBuf      []byte
+	cipherBuf    []byte          // for ciphertext; nil until there is TLS
 	inbound      framing.Message // what Decode fills
 	batch        batch
 	decoding     bool // in Session.process

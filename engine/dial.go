@@ -3,14 +3,13 @@ package engine
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// Dial connects to addr ("host:port") by p and returns an open session of this
+// Dial connects to addr ("host:port", or as Listen takes it) by p and returns an open session of this
 // engine, which it starts if need be; from then on the session is like an
 // accepted one, with the same handler. It blocks until the handshake is done, ctx ends, or
 // Config.HandshakeTimeout has passed, so it is not for callbacks. Errors: those
@@ -41,13 +40,12 @@ func (e *Engine) Dial(ctx context.Context, addr string, p Protocol) (*Session, e
 }
 
 func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) (*Session, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := e.dialSocket(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	unwatch := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	codec, rest, err := p.Connect(ctx, conn, addr, e.lim)
+	codec, rest, err := p.Connect(ctx, conn, peerHost(addr), e.lim)
 	if !unwatch() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -60,7 +58,7 @@ func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) 
 	if err != nil {
 		return nil, err
 	}
-	return e.attachDialed(fd, remote, codec, rest, e.stats.transport(p.Name()))
+	return e.attachDialed(fd, remote, codec, rest, e.stats.transport(transportName(p, addr)))
 }
 
 // attachDialed hands a connected socket to a core, and waits until it is there.
@@ -111,6 +109,9 @@ func attachDialedTask(arg any) error {
 		s.end(fmt.Errorf("%w: %w", ErrConnectionLost, err), true)
 	} else if len(d.rest) > 0 {
 		s.process(d.rest, 0)
+	}
+	if s.tls != nil {
+		s.read() // its layer may have read on
 	}
 	d.done <- nil
 	return nil

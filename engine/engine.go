@@ -325,9 +325,10 @@ func (s *Session) visible() bool {
 // Config returns the engine's configuration with every default filled in.
 func (e *Engine) Config() Config { return e.cfg }
 
-// fail remembers the first error for Serve, and returns err with its context.
+// fail remembers the first error for Start and Serve, and returns err with its
+// context.
 func (e *Engine) fail(err error) error {
-	if e.err == nil {
+	if e.err == nil && !e.started {
 		e.err = err
 	}
 	return err

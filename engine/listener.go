@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -14,9 +15,12 @@ import (
 
 // Listener is an address that an engine serves.
 type Listener struct {
+	origin
+
 	engine    *Engine
 	addr      netip.AddrPort
 	streams   []*streamProtocol
+	tls       *TLSProtocol    // under the streams; nil if there is none
 	fallback  *streamProtocol // for connections that stay silent; nil if none can be
 	endpoints []Endpoint
 
@@ -31,6 +35,7 @@ type Listener struct {
 type streamProtocol struct {
 	protocol StreamProtocol
 	stats    *transportStats
+	secure   *transportStats // over TLS; nil where there is none
 }
 
 const (
@@ -41,12 +46,17 @@ const (
 	listenTries      = 16          // ports tried for one that is free for TCP and UDP
 )
 
-// Listen binds addr ("host:port"; port 0 picks one, the same for TCP and UDP)
-// for protocols, and returns when it can be connected to. Connections are
+// Listen binds addr ("host:port", where port 0 picks one, the same for TCP and
+// UDP; or "unix:" and a path, or "unix:@" and an abstract name) for protocols, and returns when it can be connected to. Connections are
 // served from Start or Serve on. With several stream protocols each new
 // connection's first bytes tell which one it speaks. An error is returned, and
 // by Serve too, so that a program may look only there.
 func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
+	return e.listen(addr, nil, protocols)
+}
+
+// listen is Listen, and Adopt where there is a file.
+func (e *Engine) listen(addr string, file *os.File, protocols []Protocol) (*Listener, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.make(); err != nil {
@@ -55,8 +65,8 @@ func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
 	if e.closing || e.draining.Load() {
 		return nil, ErrClosed
 	}
-	l := &Listener{engine: e, conn: reactor.Conn{FD: -1}}
-	transports, err := l.sort(protocols)
+	l := &Listener{engine: e, conn: reactor.Conn{FD: -1}, origin: origin{inherited: file, done: make(chan struct{})}}
+	transports, err := l.sort(addr, protocols)
 	if err != nil {
 		return nil, e.fail(listenError(addr, err))
 	}
@@ -69,6 +79,7 @@ func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
 			return nil, e.fail(listenError(addr, err))
 		}
 	}
+	l.inherited = nil
 	e.listeners = append(e.listeners, l)
 	if l.conn.FD >= 0 {
 		_ = e.acceptor.Trigger(registerListenerTask, l)
@@ -77,7 +88,7 @@ func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
 }
 
 // sort tells stream protocols from transports.
-func (l *Listener) sort(protocols []Protocol) ([]Transport, error) {
+func (l *Listener) sort(addr string, protocols []Protocol) ([]Transport, error) {
 	var transports []Transport
 	for _, p := range protocols {
 		if v, ok := p.(interface{ Validate() error }); ok {
@@ -86,8 +97,12 @@ func (l *Listener) sort(protocols []Protocol) ([]Transport, error) {
 			}
 		}
 		switch p := p.(type) {
+		case ProxyProtocol:
+			l.proxy = &p
+		case *TLSProtocol:
+			l.tls = p
 		case StreamProtocol:
-			sp := &streamProtocol{p, l.engine.stats.transport(p.Name())}
+			sp := &streamProtocol{protocol: p, stats: l.engine.stats.transport(transportName(p, addr))}
 			l.streams = append(l.streams, sp)
 			if _, ok := p.(packets); ok {
 				l.fallback = sp
@@ -101,7 +116,7 @@ func (l *Listener) sort(protocols []Protocol) ([]Transport, error) {
 	if len(protocols) == 0 {
 		return nil, errors.New("no protocol given")
 	}
-	return transports, nil
+	return transports, l.useTLS()
 }
 
 // bind opens the sockets, all on one port; what was opened is closed again on an error.
@@ -111,9 +126,11 @@ func (l *Listener) bind(addr string, transports []Transport) (err error) {
 			l.release()
 		}
 	}()
+	if err := l.checkBind(addr, transports); err != nil {
+		return err
+	}
 	if len(l.streams) > 0 {
-		if l.conn.FD, l.addr, err = reactor.ListenTCP(addr); err != nil {
-			l.conn.FD = -1
+		if err := l.openStream(addr, transports); err != nil {
 			return err
 		}
 		addr = l.addr.String()
@@ -139,14 +156,12 @@ func (l *Listener) release() {
 		_ = ep.Close()
 	}
 	l.endpoints = nil
-	if l.conn.FD >= 0 {
-		reactor.Close(l.conn.FD)
-		l.conn.FD = -1
-	}
+	l.closeStream()
 	l.addr = netip.AddrPort{}
 }
 
-// Addr is the bound address, the same for all protocols of the listener.
+// Addr is the bound address, the same for all protocols of the listener; the
+// zero AddrPort for a Unix socket, which Path and String name.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
 // Close stops accepting. Sessions go on. A second call does nothing.
@@ -157,9 +172,11 @@ func (l *Listener) Close() {
 	for _, ep := range l.endpoints {
 		ep.StopAccepting()
 	}
-	if len(l.streams) > 0 {
-		_ = l.engine.acceptor.Trigger(closeListenerTask, l)
+	if len(l.streams) == 0 {
+		l.setDone()
+		return
 	}
+	_ = l.engine.acceptor.Trigger(closeListenerTask, l)
 }
 
 // stopAccepting closes every listener and admits no more sessions.
@@ -175,11 +192,7 @@ func (e *Engine) stopAccepting() {
 // closeListeners gives the listeners' sockets back, when no session is left.
 func (e *Engine) closeListeners() {
 	for _, l := range e.listeners {
-		for _, ep := range l.endpoints {
-			if err := ep.Close(); err != nil {
-				e.cfg.Logger.Error("closing an endpoint", "addr", ep.Addr().String(), "error", err)
-			}
-		}
+		l.closeEndpoints()
 		if !e.started {
 			_ = closeListenerTask(l)
 		}
@@ -205,20 +218,15 @@ func registerListenerTask(arg any) error {
 	}
 	l.conn.Handler = (*accepting)(l)
 	if err := l.engine.acceptor.Register(&l.conn); err != nil {
-		l.engine.cfg.Logger.Error("listener not registered", "addr", l.addr.String(), "error", err)
+		l.engine.cfg.Logger.Error("listener not registered", "addr", l.String(), "error", err)
 	}
 	return nil
 }
 
 func closeListenerTask(arg any) error {
 	l := arg.(*Listener)
-	if l.conn.FD >= 0 {
-		if l.conn.Handler != nil {
-			l.engine.acceptor.Unregister(&l.conn)
-		}
-		reactor.Close(l.conn.FD)
-		l.conn.FD = -1
-	}
+	l.closeStream()
+	l.setDone()
 	return nil
 }
 
@@ -253,11 +261,11 @@ func (l *Listener) acceptFailed(err error) {
 	retry, busy := reactor.AcceptRetryable(err)
 	switch {
 	case !retry:
-		l.engine.cfg.Logger.Error("accept failed", "addr", l.addr.String(), "error", err)
+		l.engine.cfg.Logger.Error("accept failed", "addr", l.String(), "error", err)
 		fallthrough
 	case busy:
 		if l.backoff == 0 {
-			l.engine.cfg.Logger.Warn("accepting pauses", "addr", l.addr.String(), "error", err)
+			l.engine.cfg.Logger.Warn("accepting pauses", "addr", l.String(), "error", err)
 		}
 		l.backoff = min(max(2*l.backoff, minAcceptBackoff), maxAcceptBackoff)
 		time.AfterFunc(l.backoff, func() { _ = l.engine.acceptor.Trigger(acceptAgainTask, l) })
@@ -273,6 +281,7 @@ func acceptAgainTask(arg any) error {
 
 // accepted makes a session of an accepted descriptor and hands it to a core.
 func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
+	remote, header := l.admissionAddr(remote)
 	err := e.admit(remote.Addr())
 	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
 		e.release(remote.Addr())
@@ -292,7 +301,7 @@ func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
 		return
 	}
 	s := e.newSession(fd, remote)
-	s.listener, s.refusal = l, err
+	s.listener, s.refusal, s.headerDue = l, err, header
 	s.core.stats.accepted.Add(1)
 	_ = s.core.loop.Trigger(attachTask, s)
 }
@@ -319,13 +328,18 @@ func attachTask(arg any) error {
 	switch {
 	case s.refusal != nil:
 		s.startPhase(refusalTimeout)
-	case len(s.listener.streams) == 1:
-		s.adopt(s.listener.streams[0])
+	case s.headerDue:
+		s.startPhase(c.engine.cfg.HandshakeTimeout)
+	case s.listener.sole() != nil:
+		s.adopt(s.listener.sole())
 	default:
 		s.startPhase(c.engine.cfg.SniffTimeout)
 	}
 	if err := c.loop.Register(&s.conn); err != nil {
 		s.end(fmt.Errorf("%w: %w", ErrRefused, err), true)
+	}
+	if c.engine.draining.Load() {
+		s.endAfterMessages(ErrShutdown) // Shutdown may have passed by already
 	}
 	return nil
 }

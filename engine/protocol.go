@@ -107,7 +107,7 @@ type Endpoint interface {
 	// Addr is the bound address.
 	Addr() net.Addr
 	// StopAccepting refuses new connections; established ones go on. It
-	// doesn't block.
+	// doesn't block, and may be called again.
 	StopAccepting()
 	// Close releases the socket and waits for the endpoint's goroutines. The
 	// engine calls it after every session of the endpoint has ended.

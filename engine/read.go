@@ -57,6 +57,10 @@ func (s *Session) read() {
 		return
 	}
 	s.unread = false
+	if s.tls != nil {
+		s.readTLS()
+		return
+	}
 	buf, have := s.readTarget()
 	n, err := reactor.Read(s.conn.FD, buf[have:])
 	if n <= 0 {
@@ -106,9 +110,11 @@ func (s *Session) readFailed(err error) {
 	case err == nil && s.tail != nil:
 		s.eof = true
 		s.endAfterMessages(fmt.Errorf("%w in the middle of a message: %w", ErrPeerClosed, io.ErrUnexpectedEOF))
+		_ = settleTask(s) // its end may be all that was missing
 	case err == nil:
 		s.eof = true
 		s.endAfterMessages(ErrPeerClosed)
+		_ = settleTask(s)
 	default:
 		s.inputDone = true
 		s.end(fmt.Errorf("%w: read: %w", ErrConnectionLost, err), true)
@@ -177,6 +183,17 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			break
 		}
 		if s.codec == nil {
+			if s.headerDue {
+				var ok bool
+				if b, ok = s.takeHeader(b); !ok {
+					break
+				}
+				continue
+			}
+			if rest, done := s.layerTLS(b); done {
+				b = rest
+				break
+			}
 			if seen = 0; !s.sniff(b) { // the codec has seen nothing yet
 				break
 			}
@@ -229,7 +246,7 @@ func (s *Session) recoverDecode() {
 func (s *Session) deliver(m *framing.Message, left int) bool {
 	c := s.core
 	if c.inline {
-		if s.closing.Load() {
+		if s.muted.Load() {
 			s.inputDone = true
 			return true
 		}

@@ -35,7 +35,8 @@ type Session struct {
 	nextID atomic.Uint32
 
 	// Shared flags.
-	closing    atomic.Bool  // phase >= phaseClosing: no callback but OnClose runs any more
+	closing    atomic.Bool  // phase >= phaseClosing: nothing can be sent any more
+	muted      atomic.Bool  // this side ended the session: no callback but OnClose runs any more
 	corked     atomic.Bool  // the consumer will flush; set by the consumer
 	blocked    atomic.Bool  // the socket is full; the loop will flush when it has room
 	lastWrite  atomic.Int64 // tick of the last bytes that a full socket took
@@ -43,7 +44,8 @@ type Session struct {
 
 	// Read state: owned by the loop.
 	conn      reactor.Conn
-	codec     Codec // nil until the protocol is known; then read only
+	tls       *tlsLayer // nil without TLS; set under out.mu too
+	codec     Codec     // nil until the protocol is known; then read only
 	tail      *block
 	seen      int // bytes of tail that Decode has looked at
 	fresh     int // bytes that the throttle has not accounted for
@@ -63,6 +65,7 @@ type Session struct {
 	hangup    bool // the poller said that the peer is gone
 	eof       bool // the socket was read to its end
 	inputDone bool // what still arrives is dropped
+	headerDue bool // a PROXY header must come first
 	stalled   bool // in core.stalledQueue
 	lingering bool
 	destroyed bool
@@ -71,6 +74,7 @@ type Session struct {
 	out       Outbox
 	phase     phase
 	writing   bool // somebody is in flushLocked
+	broken    bool // a write failed
 	congested bool // above the outbox's soft mark: one of readBlocks
 	ended     bool // the end waits for holds
 	holds     int32
@@ -91,7 +95,7 @@ func (s *Session) ID() ID { return s.id }
 // Engine returns the engine that the session belongs to.
 func (s *Session) Engine() *Engine { return s.engine }
 
-// Transport names the session's protocol: "tcp", "ws", "quic".
+// Transport names the session's protocol: "tcp", "tls", "ws", "wss", "quic".
 func (s *Session) Transport() string {
 	if s.transport == nil {
 		return "unknown" // its first bytes have not come yet

@@ -70,6 +70,7 @@ var reasons = [...]struct {
 	{ErrWriteTimeout, "write_timeout"},
 	{ErrSlowConsumer, "slow_consumer"},
 	{ErrHandlerPanic, "handler_panic"},
+	{ErrTLSHandshake, "tls_handshake"},
 	{ErrProtocol, "protocol_error"},
 	{ErrPeerClosed, "peer_closed"},
 	{ErrConnectionLost, "connection_lost"},

@@ -102,7 +102,7 @@ func (s *Session) phaseDeadline() {
 	case s.lingering:
 		s.end(ErrConnectionLost, true) // the first reason stays
 	case s.opened:
-	case s.codec == nil && s.tail == nil && s.listener != nil && s.listener.fallback != nil && s.refusal == nil:
+	case s.codec == nil && s.tail == nil && s.listener != nil && s.listener.fallback != nil && s.refusal == nil && !s.headerDue && s.mayFallBack():
 		s.adopt(s.listener.fallback)
 	default:
 		s.inputDone = true

@@ -22,7 +22,7 @@ const maxWriteBlocks = 8
 func (s *Session) flushLocked() {
 	s.writing = true
 	for s.phase < phaseEnded && !s.broken {
-		chain := s.out.take()
+		chain := s.takeLocked()
 		if chain == nil {
 			s.blocked.Store(false)
 			break
@@ -37,7 +37,7 @@ func (s *Session) flushLocked() {
 				s.lastWrite.Store(s.engine.ticks())
 			}
 		}
-		s.out.putBack(chain)
+		s.putBackLocked(chain)
 		if err != nil && err != unix.EAGAIN {
 			s.breakLocked(fmt.Errorf("%w: write: %w", ErrConnectionLost, err))
 			break

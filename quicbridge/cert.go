@@ -65,30 +65,29 @@ func (p *Protocol) serverTLS() (*tls.Config, error) {
 		return nil, err
 	}
 	own := base.GetConfigForClient
-	packets := withALPN(base, ALPN)
 	compat := withALPN(base)
-	front := withALPN(base, ALPN)
-	front.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	packets := withALPN(base, ALPN)
+	packets.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		var chosen *tls.Config
+		var err error
 		if own != nil {
-			chosen, err := own(hello)
-			if err != nil {
-				return nil, err
-			}
-			if chosen != nil {
-				return forHello(hello, withALPN(chosen, ALPN), withALPN(chosen)), nil
-			}
+			chosen, err = own(hello)
 		}
-		return forHello(hello, packets, compat), nil
+		msgtrans := len(hello.SupportedProtos) == 0
+		switch {
+		case err != nil:
+			return nil, err
+		case chosen != nil && msgtrans:
+			return withALPN(chosen), nil
+		case chosen != nil:
+			return withALPN(chosen, ALPN), nil
+		case msgtrans:
+			return compat, nil
+		default:
+			return nil, nil // packets itself, which spares each connection a copy
+		}
 	}
-	return front, nil
-}
-
-// forHello chooses by whether the client offers any application protocol.
-func forHello(hello *tls.ClientHelloInfo, packets, compat *tls.Config) *tls.Config {
-	if len(hello.SupportedProtos) == 0 {
-		return compat
-	}
-	return packets
+	return packets, nil
 }
 
 // withALPN returns a copy of base that negotiates protos and asks nobody else.

@@ -2,13 +2,11 @@ package quicbridge
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/engine"
-	"github.com/millrace/millrace/framing"
 	"github.com/quic-go/quic-go"
 )
 
@@ -42,8 +40,8 @@ type conn struct {
 	wake     sync.Cond  // session, paused, phase, or a stream's writing has changed
 	phase    phase
 	reason   error              // why this side ends the connection
-	streams  map[uint64]*stream // by handle: those that are open
-	all      []*stream          // streams, and those not opened yet
+	all      []*stream          // those that both sides haven't finished
+	byHandle map[uint64]*stream // the same without those not opened yet; nil while there are few
 	first    *stream            // where messages without a stream go; nil if there is none
 	dirty    []*stream          // sent to since the last Flush
 	farewell bool               // the peer is leaving and wants no replies to OneWays
@@ -140,85 +138,6 @@ func (c *conn) quit(reason error) {
 	_ = c.quic.CloseWithError(code, codeText[code]) // it never fails
 }
 
-// Send implements engine.Link.
-func (c *conn) Send(m *framing.Message) error {
-	if m.Datagram {
-		return c.datagrams.add(m)
-	}
-	body := len(m.Ext) + len(m.Payload)
-	if body > c.limits.MaxMessageSize || c.compat && framing.PacketHeaderSize+body > compatMaxPacket {
-		return engine.ErrTooLarge
-	}
-	size := int64(framing.PacketHeaderSize + body)
-	if c.queued.Add(size) > int64(c.limits.OutboxLimit) {
-		c.queued.Add(-size)
-		return engine.ErrSlowConsumer // the engine aborts the session
-	}
-	st, err := c.append(m)
-	if err != nil {
-		c.queued.Add(-size)
-		return err
-	}
-	st.answered(m)
-	c.mu.Lock()
-	if !st.dirty {
-		st.dirty = true
-		c.dirty = append(c.dirty, st)
-	}
-	c.mu.Unlock()
-	return nil
-}
-
-// append queues m on its stream, or on the first one if that is gone.
-func (c *conn) append(m *framing.Message) (*stream, error) {
-	for handle := m.Stream; ; handle = 0 {
-		st, err := c.route(handle)
-		if err != nil {
-			return nil, err
-		}
-		err = st.out.Append(framing.Packet{}, m)
-		if err != errFinished {
-			return st, err
-		}
-		// The stream was finished meanwhile: it is no longer the first one either.
-	}
-}
-
-// route finds the stream for a message, and makes one if need be.
-func (c *conn) route(handle uint64) (*stream, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.phase != phaseOpen {
-		return nil, c.reason
-	}
-	if st := c.streams[handle]; st != nil && (st.stopped || !st.finishing) {
-		return st, nil
-	}
-	if c.first == nil || c.first.finishing {
-		c.first = c.newStream(nil)
-	}
-	return c.first, nil
-}
-
-// Flush implements engine.Link.
-func (c *conn) Flush() {
-	c.mu.Lock()
-	for i, st := range c.dirty {
-		c.dirty[i] = nil
-		st.dirty = false
-		st.kick()
-	}
-	c.dirty = c.dirty[:0]
-	c.datagrams.flush()
-	c.mu.Unlock()
-}
-
-// wrote accounts for n bytes that were written, or lost.
-func (c *conn) wrote(n int) {
-	c.queued.Add(-int64(n))
-	c.lastWrite.Store(int64(time.Since(c.begun)))
-}
-
 // PauseReading implements engine.Link.
 func (c *conn) PauseReading(paused bool) {
 	c.mu.Lock()
@@ -248,15 +167,6 @@ func (c *conn) awaitResume() {
 	}
 }
 
-// forget drops a stream that both sides have finished. Under c.mu.
-func (c *conn) forget(st *stream) {
-	delete(c.streams, st.handle)
-	c.all = without(c.all, st)
-	if c.first == st {
-		c.first = nil
-	}
-}
-
 // acceptStreams reads the peer's bidirectional streams until the connection
 // ends.
 func (c *conn) acceptStreams() error {
@@ -273,12 +183,4 @@ func (c *conn) acceptStreams() error {
 		c.mu.Unlock()
 		c.work.Go(st.read)
 	}
-}
-
-// without returns list, changed in place, without st.
-func without(list []*stream, st *stream) []*stream {
-	if i := slices.Index(list, st); i >= 0 {
-		return slices.Delete(list, i, i+1)
-	}
-	return list
 }

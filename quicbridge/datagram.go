@@ -135,5 +135,6 @@ func (c *conn) receiveDatagrams() {
 		}
 		m.Datagram = true
 		_ = c.session.TryDeliver(m) // a drop is counted by the engine
+		*m = framing.Message{}      // or it would keep the datagram alive
 	}
 }

@@ -118,6 +118,7 @@ func (st *stream) deliver(b []byte) (int, error) {
 	}
 	if used > 0 {
 		st.in.lastMessage = time.Now()
+		*m = framing.Message{} // or it would keep the buffer alive
 	}
 	return used, nil
 }

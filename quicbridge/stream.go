@@ -69,10 +69,7 @@ func (c *conn) newStream(q *quic.Stream) *stream {
 // opened gives the stream its name. Under conn.mu.
 func (st *stream) opened(q *quic.Stream) {
 	st.quic, st.handle = q, uint64(q.StreamID())+1
-	if st.conn.streams == nil {
-		st.conn.streams = make(map[uint64]*stream)
-	}
-	st.conn.streams[st.handle] = st
+	st.conn.remember(st)
 }
 
 // asked counts a message that came.

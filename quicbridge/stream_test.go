@@ -162,6 +162,28 @@ func TestManyShortStreamsOfOneWays(t *testing.T) {
 	}
 }
 
+// TestFarewell: a stream without a byte says that the peer is leaving; nothing is
+// kept open for replies to its OneWays after that.
+func TestFarewell(t *testing.T) {
+	var r recorder
+	srv := serve(t, engine.Config{Handler: &r}, Config{})
+	q := raw(t, srv.addr, nil, ALPN)
+	const n = 20
+	began := time.Now()
+	for i := range n {
+		s := open(t, q)
+		send(t, s, packet(t, framing.Message{ID: uint32(i)}))
+		_ = s.Close()
+		if i == 0 {
+			_ = open(t, q).Close()
+		}
+		expectEOF(t, s)
+	}
+	if took := time.Since(began); took > n/2*replyGrace {
+		t.Fatalf("%v for %d streams: each of them was waited for", took, n)
+	}
+}
+
 // TestHazard15HalfClose: a client that finishes its stream and waits gets its
 // replies, however late, and then the end of the stream.
 func TestHazard15HalfClose(t *testing.T) {

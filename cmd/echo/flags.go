@@ -9,10 +9,14 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
 )
+
+// unixPrefix begins an address that is a Unix socket's path.
+const unixPrefix = "unix:"
 
 // options are the command line's, checked.
 type options struct {
@@ -22,6 +26,8 @@ type options struct {
 	cores    int // 0 for as many as there are CPUs
 	quic     bool
 	logLevel slog.Level
+
+	drainTimeout time.Duration // for sessions of a process that has a successor
 }
 
 // framers are the values of --framing. Packets are the engine's own protocol
@@ -39,10 +45,10 @@ var framers = map[string]framing.Framer{
 // parseFlags reads args. Its errors are one line that names the flag;
 // flag.ErrHelp means that usage was written to help.
 func parseFlags(args []string, help io.Writer) (options, error) {
-	o := options{addr: "127.0.0.1:8001", quic: true, logLevel: slog.LevelInfo}
+	o := options{addr: "127.0.0.1:8001", quic: true, logLevel: slog.LevelInfo, drainTimeout: 30 * time.Second}
 	fs := flag.NewFlagSet("echo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // its own reports span several lines
-	fs.Func("addr", "`HOST:PORT` to serve on, TCP and UDP alike; port 0 picks one (default 127.0.0.1:8001)", func(v string) error {
+	fs.Func("addr", "`HOST:PORT` to serve on, TCP and UDP alike; port 0 picks one; or unix:PATH, without QUIC; a socket of systemd's goes before it (default 127.0.0.1:8001)", func(v string) error {
 		o.addr = v
 		return checkAddr(v)
 	})
@@ -74,6 +80,14 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 		return nil
 	})
 	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
+	fs.Func("drain-timeout", "`DURATION` that sessions have to end when SIGUSR2 has started a successor (default 30s)", func(v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return errors.New("must be a duration such as 30s, not below 0")
+		}
+		o.drainTimeout = d
+		return nil
+	})
 	fs.Func("log-level", "`debug|info|warn|error` (default info)", func(v string) error {
 		if o.logLevel.UnmarshalText([]byte(v)) != nil {
 			return errors.New("must be debug, info, warn or error")
@@ -112,6 +126,12 @@ func namedFlag(err error) error {
 // checkAddr refuses what can't be bound whatever the machine: the system's own
 // message for it would not say what was expected.
 func checkAddr(addr string) error {
+	if name, ok := strings.CutPrefix(addr, unixPrefix); ok {
+		if name == "" || name == "@" {
+			return errors.New("must name a path behind unix:")
+		}
+		return nil
+	}
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return errors.New("must be HOST:PORT")

@@ -2,11 +2,16 @@
 // the same message, on TCP, WebSocket and QUIC at one address.
 //
 //	echo [--addr HOST:PORT] [--framing NAME] [--dispatch workers|inline]
-//	     [--cores N] [--quic=false] [--log-level LEVEL]
+//	     [--cores N] [--quic=false] [--log-level LEVEL] [--drain-timeout DURATION]
+//
+// HOST:PORT may be unix:PATH, without QUIC. A listening socket that systemd
+// passes (LISTEN_FDS) is served instead of --addr.
 //
 // When it can be connected to it prints one line on stdout, "ready" followed by
 // its endpoints as URLs; logs go to stderr. SIGINT and SIGTERM let it answer
-// what has arrived and exit with 0. It exits with 2 when a flag or the address
+// what has arrived and exit with 0. SIGUSR2 starts the program anew and hands it
+// the listener, so that no connection is refused; this process exits when its
+// sessions have ended or --drain-timeout is over. See docs/RESTART.md. It exits with 2 when a flag or the address
 // makes no sense, and with 1 when it can't serve.
 package main
 

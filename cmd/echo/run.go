@@ -8,11 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/millrace/millrace/engine"
-	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
@@ -41,39 +42,47 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Logger:   logger,
 	})
 	defer e.Close() // for the ways out before Serve, which closes it too
-	listener, err := e.Listen(opts.addr, protocols(opts, logger)...)
+	restarts := make(chan os.Signal, 1)
+	signal.Notify(restarts, syscall.SIGUSR2)
+	defer signal.Stop(restarts)
+	in, err := inherit()
 	if err != nil {
+		return complain(stderr, exitMisused, err)
+	}
+	defer in.close()
+	s := &server{engine: e, opts: opts, logger: logger}
+	if err := s.listen(&in); err != nil {
 		return complain(stderr, bindCode(err), fmt.Errorf("--addr %s: %w", opts.addr, err))
 	}
 	if err := e.Start(); err != nil {
 		return complain(stderr, exitFailed, err)
 	}
-	if _, err := fmt.Fprintln(stdout, "ready", endpoints(opts, listener.Addr().String())); err != nil {
+	if in.handedOver() {
+		s.takeOver(ctx, &in)
+	}
+	if _, err := fmt.Fprintln(stdout, "ready", endpoints(s.opts, s.stream.String())); err != nil && !in.handedOver() {
 		return complain(stderr, exitFailed, fmt.Errorf("can't say that it is ready: %w", err))
 	}
-	if err := e.Serve(ctx); err != nil {
+	if err := s.serve(ctx, restarts); err != nil {
 		return complain(stderr, exitFailed, err)
 	}
 	return exitServed
 }
 
-// protocols are what the listener serves. A framing other than packets has no
+// streamProtocols are what the stream socket serves. A framing other than packets has no
 // first bytes to be told by, so it has the TCP port for itself.
-func protocols(opts options, logger *slog.Logger) []engine.Protocol {
-	var p []engine.Protocol
+func streamProtocols(opts options) []engine.Protocol {
 	if opts.framer != nil {
-		p = append(p, engine.Framed(opts.framer))
-	} else {
-		p = append(p, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
+		return []engine.Protocol{engine.Framed(opts.framer)}
 	}
-	if opts.quic {
-		p = append(p, quicbridge.QUIC(quicbridge.Config{Logger: logger}))
-	}
-	return p
+	return []engine.Protocol{engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo"))}
 }
 
 // endpoints are the URLs that the listener at addr serves, separated by spaces.
 func endpoints(opts options, addr string) string {
+	if strings.HasPrefix(addr, unixPrefix) {
+		return addr
+	}
 	urls := []string{"tcp://" + addr}
 	if opts.framer == nil {
 		urls = append(urls, "ws://"+addr+"/ws", "ws://"+addr+"/echo")

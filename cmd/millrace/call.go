@@ -27,8 +27,8 @@ func newCall() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "call URL PAYLOAD",
 		Short: "Send one request and print the answer",
-		Long: "Send PAYLOAD as one request to the server at URL (tcp://host:port, ws://host:port/path or\n" +
-			"quic://host:port) and print the payload of the answer, followed by a newline.",
+		Long: "Send PAYLOAD as one request to the server at URL (tcp://host:port, ws://host:port/path,\n" +
+			"quic://host:port or unix:///path) and print the payload of the answer, followed by a newline.",
 		Example: "  millrace call quic://127.0.0.1:8001 hello --insecure",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {

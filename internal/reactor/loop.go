@@ -39,6 +39,7 @@ type Handler interface {
 type Conn struct {
 	FD      int
 	Handler Handler
+	loop    *Loop // that it is registered with
 	poll    pollData
 }
 
@@ -103,6 +104,7 @@ func (l *Loop) Trigger(fn Task, arg any) error {
 // edge-triggered. What is ready already is reported as an event. On the loop,
 // or before Run.
 func (l *Loop) Register(c *Conn) error {
+	c.loop = l
 	if err := l.table.set(c.FD, c); err != nil {
 		return err
 	}
@@ -118,6 +120,13 @@ func (l *Loop) Register(c *Conn) error {
 // as well. On the loop.
 func (l *Loop) Unregister(c *Conn) { l.table.clear(c.FD) }
 
+// Remove is Unregister for a descriptor whose socket somebody else may have
+// open as well: closing it would not remove it from the poller. On the loop.
+func (l *Loop) Remove(c *Conn) {
+	l.table.clear(c.FD)
+	_ = l.poller.Delete(c.FD)
+}
+
 // Again calls h.OnEvent(Readable) after the other descriptors that are ready
 // have had their turn: for a handler that used up its budget before its socket was
 // drained. On the loop.
@@ -125,9 +134,11 @@ func (l *Loop) Again(h Handler) { l.again.push(h) }
 
 // dispatch hands a poller's event to the descriptor's handler. An event of a
 // descriptor that was closed earlier in the same batch finds no handler:
-// registering happens in tasks, which run after the batch.
+// registering happens in tasks, which run after the batch. While a child process
+// is being started it holds every descriptor, so that closed ones may still
+// cause events; their number may be another loop's by now.
 func (l *Loop) dispatch(fd int, ev Event) {
-	if c := l.table.get(fd); c != nil {
+	if c := l.table.get(fd); c != nil && c.loop == l {
 		c.Handler.OnEvent(ev)
 	}
 }

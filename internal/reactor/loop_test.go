@@ -55,7 +55,7 @@ func (h handler) OnEvent(ev Event) { h(ev) }
 // pair returns the two ends of a TCP connection: a descriptor and a net.Conn.
 func pair(t testing.TB) (int, *net.TCPConn) {
 	t.Helper()
-	lfd, addr, err := ListenTCP("127.0.0.1:0")
+	lfd, addr, err := ListenTCP("127.0.0.1:0", &Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,15 +252,15 @@ func TestWritevWritesInOrder(t *testing.T) {
 }
 
 func TestHazard18BindErrorIsReturned(t *testing.T) {
-	fd, addr, err := ListenTCP("127.0.0.1:0")
+	fd, addr, err := ListenTCP("127.0.0.1:0", &Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer Close(fd)
-	if _, _, err := ListenTCP(addr.String()); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, _, err := ListenTCP(addr.String(), &Options{}); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatal(err)
 	}
-	if _, _, err := ListenTCP("nonsense"); err == nil {
+	if _, _, err := ListenTCP("nonsense", &Options{}); err == nil {
 		t.Fatal("no error for a bad address")
 	}
 }

@@ -12,25 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenTCP binds and listens on addr and returns the non-blocking descriptor.
-// TCP_NODELAY is set on it, which accepted sockets inherit.
-func ListenTCP(addr string) (int, netip.AddrPort, error) {
-	opts := []socket.Option[int]{
-		{SetSockOpt: socket.SetReuseAddr, Opt: 1},
-		{SetSockOpt: socket.SetNoDelay, Opt: 1},
-	}
-	fd, _, err := socket.TCPSocket("tcp", addr, true, opts, nil)
-	if err != nil {
-		return -1, netip.AddrPort{}, err
-	}
-	bound, err := LocalAddr(fd)
-	if err != nil {
-		_ = unix.Close(fd)
-		return -1, netip.AddrPort{}, err
-	}
-	return fd, bound, nil
-}
-
 // Accept accepts one connection: a non-blocking, close-on-exec descriptor and
 // the peer's address. unix.EAGAIN means that none is waiting.
 func Accept(listener int) (int, netip.AddrPort, error) {

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/quicbridge"
+)
+
+// server is an engine with what it listens on.
+type server struct {
+	engine *engine.Engine
+	opts   options
+	logger *slog.Logger
+	stream *engine.Listener
+	quic   *engine.Listener // that has QUIC: stream, or one of its own; nil without
+}
+
+const (
+	quicPatience = 10 * time.Second // for the predecessor to leave its port
+	quicPause    = 10 * time.Millisecond
+)
+
+// listen binds the address, or adopts the socket that was passed to this
+// process. QUIC comes later if a predecessor has its port.
+func (s *server) listen(in *inheritance) (err error) {
+	if strings.HasPrefix(s.opts.addr, unixPrefix) && in.listener == nil {
+		s.opts.quic = false
+	}
+	p := streamProtocols(s.opts)
+	if s.opts.quic && !in.handedOver() {
+		p = append(p, quicProtocol(s.logger))
+	}
+	if in.listener == nil {
+		s.stream, err = s.engine.Listen(s.opts.addr, p...)
+	} else {
+		s.stream, err = s.engine.Adopt(in.listener, p...)
+	}
+	if err != nil {
+		return err
+	}
+	if s.opts.quic && !in.handedOver() {
+		s.quic = s.stream
+	}
+	if !s.stream.Addr().IsValid() {
+		s.opts.quic = false // a Unix socket
+	}
+	return nil
+}
+
+// takeOver lets the predecessor go and then binds what it left. There is no way
+// back from here on, so a failure doesn't end the program.
+func (s *server) takeOver(ctx context.Context, in *inheritance) {
+	in.sayReady()
+	in.close()
+	if err := s.stream.SetUnlinkOnClose(true); err != nil { // the file was its predecessor's
+		s.logger.Warn("the socket file will stay", "error", err)
+	}
+	if !s.opts.quic {
+		return
+	}
+	if err := s.listenQUIC(ctx); err != nil {
+		s.opts.quic = false
+		s.logger.Error("going on without QUIC", "error", err)
+	}
+}
+
+// listenQUIC binds the UDP port as soon as the predecessor has left it.
+func (s *server) listenQUIC(ctx context.Context) error {
+	addr := s.stream.Addr().String()
+	for deadline := time.Now().Add(quicPatience); ; {
+		free, err := net.ListenPacket("udp", addr)
+		if err == nil {
+			_ = free.Close() // it was only to see
+			if s.quic, err = s.engine.Listen(addr, quicProtocol(s.logger)); err == nil {
+				return nil
+			}
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(quicPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// serve serves until ctx ends, or until a successor has taken over and the
+// sessions have ended.
+func (s *server) serve(ctx context.Context, restarts <-chan os.Signal) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- s.engine.Serve(ctx) }()
+	for {
+		select {
+		case err := <-served:
+			return err
+		case <-restarts:
+		}
+		if err := startSuccessor(ctx, s.stream, s.logger); err != nil {
+			s.logger.Error("restart failed, this process goes on", "error", err)
+			continue
+		}
+		s.retire(ctx)
+		stop()
+		return <-served
+	}
+}
+
+func quicProtocol(logger *slog.Logger) engine.Protocol {
+	return quicbridge.QUIC(quicbridge.Config{Logger: logger})
+}

@@ -1,0 +1,131 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/millrace/millrace/internal/reactor"
+)
+
+// ErrProxyHeader: a proxy that is trusted sent no PROXY header, or a wrong one.
+// It is also ErrProtocol.
+var ErrProxyHeader = fmt.Errorf("%w: PROXY header", ErrProtocol)
+
+// ProxyProtocol, given to Listen among the protocols, lets proxies say whom they
+// speak for, by a header of the PROXY protocol, version 1 or 2, in front of
+// everything else, TLS included (haproxy's proxy-protocol.txt).
+//
+// From a trusted peer the header is required: without it, or with a wrong one,
+// the connection ends with ErrProxyHeader. It must come within
+// Config.HandshakeTimeout, and is at most 107 bytes (version 1) or 16 + 536
+// (version 2). Session.RemoteAddr and Config.MaxSessionsPerAddr then go by the
+// address in it; where it has none that is TCP's (UNKNOWN, LOCAL, UDP, Unix) by
+// the proxy's own. From anybody else no header is looked for: it is garbage to the protocols.
+//
+// It concerns the listener's stream protocols only, not QUIC.
+type ProxyProtocol struct {
+	// Trusted are the networks of the proxies. On a Unix socket every peer is
+	// trusted, and Trusted may be empty; elsewhere it must not be.
+	Trusted []netip.Prefix
+}
+
+// Name implements Protocol. It is no session's transport.
+func (ProxyProtocol) Name() string { return "proxy" }
+
+// Validate reports a prefix that means nothing; Listen asks.
+func (p ProxyProtocol) Validate() error {
+	for i, prefix := range p.Trusted {
+		if !prefix.IsValid() {
+			return fmt.Errorf("engine: ProxyProtocol.Trusted[%d] is not a network", i)
+		}
+	}
+	return nil
+}
+
+func (p *ProxyProtocol) trusts(remote netip.AddrPort, unixSocket bool) bool {
+	if unixSocket {
+		return true
+	}
+	addr := remote.Addr().Unmap().WithZone("")
+	for _, prefix := range p.Trusted {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// takeHeader reads the PROXY header in front of b. It returns what is behind it;
+// ok is false when more is needed, or the session ends. On the loop.
+func (s *Session) takeHeader(b []byte) (rest []byte, ok bool) {
+	src, n, err := parseProxyHeader(b)
+	if err != nil {
+		s.endAfterMessages(err)
+		return nil, false
+	}
+	if n == 0 {
+		return b, false
+	}
+	s.headerDue = false
+	if !src.IsValid() {
+		src = reactor.RemoteAddr(s.conn.FD)
+	}
+	if s.refusal == nil && !s.admitReal(src) {
+		return nil, false
+	}
+	switch {
+	case s.refusal != nil: // it only waits to be told so
+	case s.listener.sole() != nil:
+		s.adopt(s.listener.sole())
+	default:
+		s.startPhase(s.engine.cfg.SniffTimeout)
+	}
+	return b[n:], !s.inputDone
+}
+
+// admitReal makes src the session's address, and asks whether there may be one
+// more from there; the session is refused if not, and false returned if
+// that happens without a word.
+func (s *Session) admitReal(src netip.AddrPort) bool {
+	e := s.engine
+	if e.admission.enterAddr(&e.cfg, src.Addr()) {
+		s.remote = src
+		return true
+	}
+	if len(s.listener.streams) < 2 || !e.admission.beginRefusal() {
+		s.inputDone = true
+		s.end(errMaxPerAddr, true)
+		return false
+	}
+	// From here on it is as if accepted had refused it.
+	e.countRefused(errMaxPerAddr)
+	e.admission.endHandshake()
+	e.release(s.remote.Addr())
+	s.refusal = errMaxPerAddr
+	s.startPhase(refusalTimeout)
+	return true
+}
+
+// enterAddr counts a session of addr that enter let in without an address, or
+// reports that there are too many.
+func (a *admission) enterAddr(cfg *Config, addr netip.Addr) bool {
+	limit := cfg.MaxSessionsPerAddr
+	if limit == 0 || !addr.IsValid() {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.perAddr[addr] >= limit {
+		return false
+	}
+	if a.perAddr == nil {
+		a.perAddr = make(map[netip.Addr]int)
+	}
+	a.perAddr[addr]++
+	return true
+}
+
+var errNoProxyHeader = proxyError("neither version's signature")
+
+func proxyError(text string) error { return fmt.Errorf("%w: %w", ErrProxyHeader, errors.New(text)) }

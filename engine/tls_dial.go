@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// DialTLS is inner over TLS, for Dial. Transport names are those of TLS. The
+// server's certificate is verified, for the host that is dialed, unless cfg says
+// otherwise; nil means the system's authorities and TLS 1.2 or newer. cfg is
+// cloned by each dial, and must not be changed.
+func DialTLS(inner StreamProtocol, cfg *tls.Config) StreamProtocol {
+	return &dialTLS{inner, cfg}
+}
+
+type dialTLS struct {
+	inner StreamProtocol
+	cfg   *tls.Config
+}
+
+// Name implements Protocol.
+func (d *dialTLS) Name() string { return secureName(d.inner.Name()) }
+
+// Validate makes Listen refuse it.
+func (d *dialTLS) Validate() error { return errors.New("DialTLS is for Dial; Listen takes TLS") }
+
+// Match implements StreamProtocol; it is never asked.
+func (d *dialTLS) Match([]byte) Match { return MatchNo }
+
+// Accept implements StreamProtocol; it is never asked.
+func (d *dialTLS) Accept(s *Session) Codec { return d.inner.Accept(s) }
+
+// Connect implements StreamProtocol: TLS's handshake, then inner's.
+func (d *dialTLS) Connect(ctx context.Context, conn net.Conn, addr string, limits Limits) (Codec, []byte, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if d.cfg != nil {
+		cfg = d.cfg.Clone()
+	}
+	cfg.DynamicRecordSizingDisabled = true
+	if cfg.ServerName == "" {
+		cfg.ServerName = hostOf(addr)
+	}
+	t := &tlsLayer{real: conn, established: true, leftover: true}
+	t.conn = tls.Client((*tlsPipe)(t), cfg)
+	if err := t.conn.HandshakeContext(ctx); err != nil {
+		var network net.Error
+		if ctx.Err() != nil || errors.As(err, &network) && network.Timeout() {
+			return nil, nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		return nil, nil, fmt.Errorf("%w: %w", ErrTLSHandshake, err)
+	}
+	codec, rest, err := d.inner.Connect(ctx, t.conn, addr, limits)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &securedCodec{codec, t}, rest, nil
+}
+
+func hostOf(addr string) string {
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
+}
+
+// securedCodec carries a dialed session's TLS from Connect to setCodec.
+type securedCodec struct {
+	Codec
+	layer *tlsLayer
+}
+
+// unwrap gives s the TLS that came with c, and returns the codec inside: from
+// here on the session's socket is below it. Before the session is published.
+func (s *Session) unwrap(c Codec) Codec {
+	sc, ok := c.(*securedCodec)
+	if !ok {
+		return c
+	}
+	sc.layer.real = nil
+	sc.layer.session = s
+	s.tls = sc.layer
+	return sc.Codec
+}

@@ -1,0 +1,260 @@
+package engine
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// tlsLayer is the TLS of one session: crypto/tls over a connection that exists in
+// memory only. The loop puts ciphertext in and reads plaintext; whoever flushes
+// the session writes plaintext and takes ciphertext.
+type tlsLayer struct {
+	session *Session
+	conn    *tls.Conn
+	real    net.Conn // of a dialed session until its handshake is done; then nil
+
+	// Inbound. Guarded by mu during an accepted session's handshake, when the loop
+	// feeds and the handshake's goroutine reads; then the loop's.
+	mu      sync.Mutex
+	more    *sync.Cond // of mu: in, eof or closed changed; nil when nobody can wait
+	in      []byte     // ciphertext not yet read by conn: in held, or the core's buffer
+	held    *block     // what in lies in, when it outlasts the turn
+	eof     bool       // the peer ended before the handshake was done
+	closed  bool       // the session is gone
+	starved bool       // the loop stopped reading because in was large
+
+	// Owned by the loop.
+	handshaking bool
+	leftover    bool  // conn may give more plaintext without any more from the socket
+	failure     error // of the handshake; set by its goroutine before it tells the loop
+
+	// Outbound. Guarded by session.out.mu.
+	established bool // plaintext may be sealed
+	notified    bool // close_notify was sealed
+	sealed      *block
+	sealedTail  *block
+}
+
+// maxHandshakeInput is how many bytes may wait for a handshake before the loop
+// stops reading its socket.
+const maxHandshakeInput = 64 << 10
+
+// errPipeEmpty tells conn to come back later. crypto/tls forgets errors that
+// are Temporary, and goes on at any byte.
+var errPipeEmpty net.Error = pipeEmpty{}
+
+type pipeEmpty struct{}
+
+func (pipeEmpty) Error() string   { return "engine: no more ciphertext yet" }
+func (pipeEmpty) Timeout() bool   { return true }
+func (pipeEmpty) Temporary() bool { return true }
+
+// tlsPipe is a tlsLayer as its tls.Conn sees it: the connection below.
+type tlsPipe tlsLayer
+
+var _ net.Conn = (*tlsPipe)(nil)
+
+// Read takes ciphertext. During the handshake it waits for it.
+func (p *tlsPipe) Read(b []byte) (int, error) {
+	if p.real != nil {
+		return p.real.Read(b)
+	}
+	if p.more != nil {
+		return p.await(b)
+	}
+	if len(p.in) == 0 {
+		return 0, errPipeEmpty
+	}
+	n := copy(b, p.in)
+	p.in = p.in[n:]
+	return n, nil
+}
+
+func (p *tlsPipe) await(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.in) == 0 && !p.eof && !p.closed {
+		if p.starved {
+			p.starved = false
+			_ = p.session.core.loop.Trigger(resumeReadTask, p.session)
+		}
+		p.more.Wait()
+	}
+	switch {
+	case p.closed:
+		return 0, net.ErrClosed
+	case len(p.in) == 0:
+		return 0, io.EOF
+	}
+	n := copy(b, p.in)
+	p.in = p.in[n:]
+	if len(p.in) == 0 {
+		(*tlsLayer)(p).dropHeld()
+	}
+	return n, nil
+}
+
+// Write takes ciphertext that crypto/tls has made, in the order of the records:
+// crypto/tls calls it under a lock of its own. It always accepts, because
+// crypto/tls would keep an error for ever.
+func (p *tlsPipe) Write(b []byte) (int, error) {
+	if p.real != nil {
+		return p.real.Write(b)
+	}
+	s := p.session
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.phase >= phaseDrained {
+		return len(b), nil // nobody will hear it
+	}
+	(*tlsLayer)(p).queueLocked(b)
+	if !p.established {
+		// Only the handshake has something to say, on its own goroutine. Later
+		// this would be too early: flushing seals, and that needs crypto/tls's lock.
+		s.kickLocked()
+	}
+	return len(b), nil
+}
+
+// queueLocked copies ciphertext behind what is sealed already.
+func (t *tlsLayer) queueLocked(b []byte) {
+	tail := t.sealedTail
+	if tail == nil || tail.room() < len(b) {
+		size := len(b)
+		if tail != nil {
+			size = max(size, min(4*cap(tail.b), 64<<10))
+		}
+		next := newBlock(size)
+		if tail == nil {
+			t.sealed = next
+		} else {
+			tail.next = next
+		}
+		t.sealedTail, tail = next, next
+	}
+	tail.b = append(tail.b, b...)
+	t.session.out.pending += len(b)
+}
+
+// feed copies b behind what waits for the handshake, and reports whether there
+// may be more. On the loop.
+func (t *tlsLayer) feed(b []byte) (room bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.held; h == nil || h.room() < len(b) {
+		next := newBlock(len(t.in) + len(b))
+		next.b = append(next.b, t.in...)
+		t.dropHeld()
+		t.held = next
+		t.in = next.b
+	}
+	t.held.b = append(t.held.b, b...)
+	t.in = t.held.b[len(t.held.b)-len(t.in)-len(b):]
+	t.more.Signal()
+	t.starved = len(t.in) >= maxHandshakeInput
+	return !t.starved
+}
+
+// full reports whether feed has told to wait.
+func (t *tlsLayer) full() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.starved
+}
+
+// endInput tells the handshake that the peer sends no more. On the loop.
+func (t *tlsLayer) endInput() {
+	t.mu.Lock()
+	t.eof = true
+	t.more.Signal()
+	t.mu.Unlock()
+}
+
+// hold keeps what conn didn't read beyond the turn, in memory of the session's
+// own. On the loop.
+func (t *tlsLayer) hold() {
+	switch {
+	case len(t.in) == 0:
+		t.dropHeld()
+	case t.held == nil:
+		t.held = blockOf(t.in)
+		t.in = t.held.b
+	}
+}
+
+func (t *tlsLayer) dropHeld() {
+	t.in = nil
+	if t.held != nil {
+		t.held.free()
+		t.held = nil
+	}
+}
+
+// release ends the handshake's goroutine, if it is still there, and gives every
+// buffer back. On the loop, when nobody writes.
+func (t *tlsLayer) release() {
+	t.mu.Lock()
+	t.closed = true
+	t.dropHeld()
+	if t.more != nil {
+		t.more.Signal()
+	}
+	t.mu.Unlock()
+	s := t.session
+	s.out.mu.Lock()
+	for b := t.sealed; b != nil; {
+		next := b.next
+		s.out.pending -= len(b.b) - b.off
+		b.free()
+		b = next
+	}
+	t.sealed, t.sealedTail = nil, nil
+	s.out.mu.Unlock()
+}
+
+// Close does nothing: the session closes the socket.
+func (p *tlsPipe) Close() error { return nil }
+
+// LocalAddr is the session's.
+func (p *tlsPipe) LocalAddr() net.Addr {
+	if p.real != nil {
+		return p.real.LocalAddr()
+	}
+	return net.TCPAddrFromAddrPort(p.session.LocalAddr())
+}
+
+// RemoteAddr is the session's.
+func (p *tlsPipe) RemoteAddr() net.Addr {
+	if p.real != nil {
+		return p.real.RemoteAddr()
+	}
+	return net.TCPAddrFromAddrPort(p.session.RemoteAddr())
+}
+
+// SetDeadline reaches a dialed session's socket during its handshake. Later the
+// session's own deadlines hold, and nothing here waits.
+func (p *tlsPipe) SetDeadline(t time.Time) error {
+	if p.real != nil {
+		return p.real.SetDeadline(t)
+	}
+	return nil
+}
+
+// SetReadDeadline is as SetDeadline.
+func (p *tlsPipe) SetReadDeadline(t time.Time) error {
+	if p.real != nil {
+		return p.real.SetReadDeadline(t)
+	}
+	return nil
+}
+
+// SetWriteDeadline is as SetDeadline.
+func (p *tlsPipe) SetWriteDeadline(t time.Time) error {
+	if p.real != nil {
+		return p.real.SetWriteDeadline(t)
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package reactor
+
+import (
+	"errors"
+	"os"
+
+	"github.com/panjf2000/gnet/v2/pkg/socket"
+	"golang.org/x/sys/unix"
+)
+
+// Options are what may be set on a stream socket. The zero value leaves the
+// system's defaults but for Nagle's algorithm, which it turns off.
+type Options struct {
+	Nagle        bool
+	KeepAlive    KeepAlive
+	ReusePort    bool
+	ReadBuffer   int // bytes; 0 is the system's
+	WriteBuffer  int // bytes; 0 is the system's
+	Backlog      int // 0 is the system's largest
+	ResetOnClose bool
+}
+
+// KeepAlive is how TCP asks after silent peers.
+type KeepAlive struct {
+	Set             bool // else the system's default stays
+	On              bool
+	IdleSeconds     int
+	IntervalSeconds int
+	Probes          int
+}
+
+// Apply sets o on fd; tcp says whether it is a TCP socket. Accepted sockets
+// inherit what is set on their listener.
+func (o *Options) Apply(fd int, tcp bool) error {
+	var errs []error
+	if o.ReadBuffer > 0 {
+		errs = append(errs, socket.SetRecvBuffer(fd, o.ReadBuffer))
+	}
+	if o.WriteBuffer > 0 {
+		errs = append(errs, socket.SetSendBuffer(fd, o.WriteBuffer))
+	}
+	if !tcp {
+		return errors.Join(errs...)
+	}
+	noDelay := 1
+	if o.Nagle {
+		noDelay = 0
+	}
+	errs = append(errs, socket.SetNoDelay(fd, noDelay))
+	if k := o.KeepAlive; k.Set {
+		errs = append(errs, socket.SetKeepAlive(fd, k.On, k.IdleSeconds, k.IntervalSeconds, k.Probes))
+	}
+	if o.ResetOnClose {
+		errs = append(errs, socket.SetLinger(fd, 0))
+	}
+	return errors.Join(errs...)
+}
+
+// beforeBind are the settings of a listening socket.
+func (o *Options) beforeBind(tcp bool) []socket.Option[int] {
+	opts := []socket.Option[int]{{SetSockOpt: func(fd, _ int) error { return o.Apply(fd, tcp) }}}
+	if !tcp {
+		return opts
+	}
+	opts = append(opts, socket.Option[int]{SetSockOpt: socket.SetReuseAddr, Opt: 1})
+	if o.ReusePort {
+		opts = append(opts, socket.Option[int]{SetSockOpt: socket.SetReuseport, Opt: 1})
+	}
+	return opts
+}
+
+// setBacklog gives a listening socket its backlog, if one is asked for:
+// listening again only changes that.
+func (o *Options) setBacklog(fd int) error {
+	if o.Backlog == 0 {
+		return nil
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, o.Backlog))
+}
