@@ -12,6 +12,8 @@ import (
 //
 //	tcp://host:port       packets over TCP
 //	ws://host:port/path   a packet in each binary WebSocket message; port 80 if none is named
+//	tls://host:port       packets over TLS
+//	wss://host:port/path  as ws, over TLS; port 443 if none is named
 //	quic://host:port      packets over QUIC
 //	unix:///path          packets over a Unix socket; unix:@name for an abstract one
 //
@@ -57,6 +59,10 @@ func (t *target) protocol(o *options) engine.Protocol {
 	switch t.scheme {
 	case "ws":
 		return wsupgrade.Path(t.path)
+	case "tls":
+		return engine.DialTLS(engine.Packets(), o.tls)
+	case "wss":
+		return engine.DialTLS(wsupgrade.Path(t.path), o.tls)
 	case "quic":
 		return quicbridge.QUIC(quicbridge.Config{TLS: o.tls})
 	default:

@@ -14,7 +14,7 @@ type options struct {
 	handler engine.Handler
 }
 
-// WithTLS sets the TLS configuration of URLs that encrypt: quic. The URL's
+// WithTLS sets the TLS configuration of URLs that encrypt: tls, wss and quic. The URL's
 // scheme alone decides whether a connection is encrypted, so the others don't
 // look at it. Nil, and no WithTLS, mean to verify the server's certificate for
 // the URL's host with the system's roots. cfg must not be changed afterwards.

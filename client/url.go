@@ -16,7 +16,7 @@ var ErrBadURL = errors.New("client: bad URL")
 type UnsupportedSchemeError struct{ Scheme string }
 
 func (e *UnsupportedSchemeError) Error() string {
-	return fmt.Sprintf("%v: scheme %q is none of tcp, ws, quic, unix", ErrBadURL, e.Scheme)
+	return fmt.Sprintf("%v: scheme %q is none of tcp, tls, ws, wss, quic, unix", ErrBadURL, e.Scheme)
 }
 
 // Is makes errors.Is(e, ErrBadURL) true.
@@ -27,11 +27,14 @@ func (e *UnsupportedSchemeError) Is(target error) bool { return target == ErrBad
 type target struct {
 	scheme string
 	addr   string // "host:port", IPv6 in brackets; or "unix:" and a name
-	path   string // of ws only
+	path   string // of ws and wss only
 }
 
-// wsPort is the default port of ws URLs (RFC 6455 section 3).
-const wsPort = "80"
+// The default ports of WebSocket URLs (RFC 6455 section 3).
+const (
+	wsPort  = "80"
+	wssPort = "443"
+)
 
 // parseTarget reads rawURL and refuses whatever of it would not be used.
 func parseTarget(rawURL string) (target, error) {
@@ -50,15 +53,19 @@ func parseTarget(rawURL string) (target, error) {
 	t := target{scheme: u.Scheme}
 	port := u.Port()
 	switch u.Scheme {
-	case "tcp", "quic":
+	case "tcp", "tls", "quic":
 		if u.Path != "" {
 			return target{}, badURL("a %s URL has no path, this one has %q", u.Scheme, u.Path)
 		}
-	case "ws":
+	case "ws", "wss":
 		if t.path = u.Path; t.path == "" {
 			t.path = "/"
 		}
-		if port == "" {
+		switch {
+		case port != "":
+		case u.Scheme == "wss":
+			port = wssPort
+		default:
 			port = wsPort
 		}
 	default:

@@ -18,6 +18,9 @@ func TestParseTarget(t *testing.T) {
 		{"ws://127.0.0.1:8001/ws", target{"ws", "127.0.0.1:8001", "/ws"}},
 		{"ws://example.org/a/b", target{"ws", "example.org:80", "/a/b"}},
 		{"ws://example.org:81", target{"ws", "example.org:81", "/"}},
+		{"tls://example.org:8001", target{"tls", "example.org:8001", ""}},
+		{"wss://example.org/x", target{"wss", "example.org:443", "/x"}},
+		{"wss://example.org:81", target{"wss", "example.org:81", "/"}},
 	} {
 		got, err := parseTarget(tc.url)
 		if err != nil || got != tc.want {
@@ -32,7 +35,7 @@ func TestParseTargetRefuses(t *testing.T) {
 		{"127.0.0.1:8001", "colon"}, // net/url's own words
 		{"localhost:8001", "scheme"},
 		{"http://127.0.0.1:8001", "http"},
-		{"tls://127.0.0.1:8001", "tls"},
+		{"tls://127.0.0.1", "port"},
 		{"tcp://127.0.0.1", "port"},
 		{"quic://127.0.0.1:", "port"},
 		{"tcp://:8001", "host"},

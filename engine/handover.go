@@ -300,9 +300,10 @@ func ActivationFiles() ([]*os.File, error) {
 	files := make([]*os.File, 0, n)
 	for i := range n {
 		fd := systemdFirstFD + i
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil {
 			return nil, fmt.Errorf("engine: LISTEN_FDS is %d, but descriptor %d: %w", n, fd, err)
 		}
+		unix.CloseOnExec(fd)
 		called := "fd " + strconv.Itoa(fd)
 		if i < len(name) && name[i] != "" {
 			called = name[i]

@@ -47,8 +47,10 @@ const (
 )
 
 // Listen binds addr ("host:port", where port 0 picks one, the same for TCP and
-// UDP; or "unix:" and a path, or "unix:@" and an abstract name) for protocols, and returns when it can be connected to. Connections are
-// served from Start or Serve on. With several stream protocols each new
+// UDP; or "unix:" and a path, or "unix:@" and an abstract name) for protocols,
+// and returns when it can be connected to. A Unix socket file at which nobody
+// answers is replaced; anything else at its path is an error and stays.
+// Connections are served from Start or Serve on. With several stream protocols each new
 // connection's first bytes tell which one it speaks. An error is returned, and
 // by Serve too, so that a program may look only there.
 func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {

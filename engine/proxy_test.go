@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -163,4 +164,21 @@ func TestProxyProtocolThatMakesNoSense(t *testing.T) {
 		}
 		_ = e.Close()
 	}
+}
+
+// TestProxyHeaderComesBeforeTLS: the header is plain, and everything behind it
+// may be TLS.
+func TestProxyHeaderComesBeforeTLS(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		_, addr := serve(t, engine.Config{Handler: tellAddr, Dispatch: d}, trustLoopback, overTLS(), engine.Packets())
+		raw := dial(t, addr)
+		_, _ = raw.Write(proxyV1Line)
+		c := tls.Client(raw, clientTLS(tls.VersionTLS13))
+		_, _ = c.Write(ping)
+		expect(t, c, told("198.51.100.7:1234"))
+
+		plain := dial(t, addr)
+		_, _ = plain.Write(append(append([]byte(nil), proxyV1Line...), ping...))
+		expect(t, plain, told("198.51.100.7:1234"))
+	})
 }

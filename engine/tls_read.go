@@ -66,6 +66,7 @@ func (s *Session) readTLSFailed(err error) {
 	default:
 		s.eof = true
 		s.endAfterMessages(fmt.Errorf("%w without close_notify: %w", ErrPeerClosed, io.ErrUnexpectedEOF))
+		_ = settleTask(s)
 	}
 }
 

@@ -89,7 +89,7 @@ func (st *stream) ended() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st.readEnded = true
-	if st.in.empty && !c.farewell {
+	if st.in.empty && !st.ours && !c.farewell {
 		c.farewell = true // see sayFarewell
 		for _, waiting := range c.graceful {
 			waiting.kick()

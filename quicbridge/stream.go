@@ -62,6 +62,7 @@ func (c *conn) newStream(q *quic.Stream) *stream {
 	}
 	if c.phase != phaseOpen {
 		st.out.Close(c.reason)
+		st.kick() // to finish it: Close has seen to the others
 	}
 	return st
 }

@@ -27,7 +27,8 @@ type options struct {
 	quic     bool
 	logLevel slog.Level
 
-	drainTimeout time.Duration // for sessions of a process that has a successor
+	tls          *engine.TLSProtocol // nil without
+	drainTimeout time.Duration       // for sessions of a process that has a successor
 }
 
 // framers are the values of --framing. Packets are the engine's own protocol
@@ -46,6 +47,7 @@ var framers = map[string]framing.Framer{
 // flag.ErrHelp means that usage was written to help.
 func parseFlags(args []string, help io.Writer) (options, error) {
 	o := options{addr: "127.0.0.1:8001", quic: true, logLevel: slog.LevelInfo, drainTimeout: 30 * time.Second}
+	var secure tlsFlags
 	fs := flag.NewFlagSet("echo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // its own reports span several lines
 	fs.Func("addr", "`HOST:PORT` to serve on, TCP and UDP alike; port 0 picks one; or unix:PATH, without QUIC; a socket of systemd's goes before it (default 127.0.0.1:8001)", func(v string) error {
@@ -80,6 +82,9 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 		return nil
 	})
 	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
+	fs.StringVar(&secure.cert, "tls-cert", "", "PEM `FILE` of a certificate: serve TLS and wss at the same address too; SIGHUP reads it again")
+	fs.StringVar(&secure.key, "tls-key", "", "PEM `FILE` of its key")
+	fs.BoolVar(&secure.selfSigned, "tls-self-signed", false, "serve TLS and wss with a self-made certificate that no client can verify")
 	fs.Func("drain-timeout", "`DURATION` that sessions have to end when SIGUSR2 has started a successor (default 30s)", func(v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < 0 {
@@ -104,7 +109,9 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q: every setting is a flag, as in --addr=HOST:PORT", fs.Arg(0))
 	}
-	return o, nil
+	var err error
+	o.tls, err = secure.protocol()
+	return o, err
 }
 
 // printUsage writes the flags' meaning to w, with the two dashes that this
@@ -128,7 +135,7 @@ func namedFlag(err error) error {
 func checkAddr(addr string) error {
 	if name, ok := strings.CutPrefix(addr, unixPrefix); ok {
 		if name == "" || name == "@" {
-			return errors.New("must name a path behind unix:")
+			return errors.New("unix: must be followed by a path")
 		}
 		return nil
 	}

@@ -1,8 +1,9 @@
 // Command echo is Millrace's reference server: it answers every message with
-// the same message, on TCP, WebSocket and QUIC at one address.
+// the same message, on TCP, WebSocket, TLS and QUIC at one address.
 //
 //	echo [--addr HOST:PORT] [--framing NAME] [--dispatch workers|inline]
 //	     [--cores N] [--quic=false] [--log-level LEVEL] [--drain-timeout DURATION]
+//	     [--tls-cert FILE --tls-key FILE | --tls-self-signed]
 //
 // HOST:PORT may be unix:PATH, without QUIC. A listening socket that systemd
 // passes (LISTEN_FDS) is served instead of --addr.
@@ -11,7 +12,8 @@
 // its endpoints as URLs; logs go to stderr. SIGINT and SIGTERM let it answer
 // what has arrived and exit with 0. SIGUSR2 starts the program anew and hands it
 // the listener, so that no connection is refused; this process exits when its
-// sessions have ended or --drain-timeout is over. See docs/RESTART.md. It exits with 2 when a flag or the address
+// sessions have ended or --drain-timeout is over. See docs/RESTART.md. SIGHUP reads
+// the files of --tls-cert and --tls-key again, for connections to come. It exits with 2 when a flag or the address
 // makes no sense, and with 1 when it can't serve.
 package main
 

@@ -117,7 +117,7 @@ func startSuccessor(ctx context.Context, l *engine.Listener, logger *slog.Logger
 		return errors.Join(err, cmd.Wait())
 	}
 	logger.Info("the successor serves", "pid", cmd.Process.Pid)
-	go cmd.Wait() // so that it is no zombie, should it end first
+	go func() { _ = cmd.Wait() }() // so that it is no zombie, should it end first
 	return nil
 }
 

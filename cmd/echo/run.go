@@ -51,6 +51,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer in.close()
 	s := &server{engine: e, opts: opts, logger: logger}
+	var unwatch func()
+	s.reloads, unwatch = opts.watchReloads()
+	defer unwatch()
 	if err := s.listen(&in); err != nil {
 		return complain(stderr, bindCode(err), fmt.Errorf("--addr %s: %w", opts.addr, err))
 	}
@@ -72,10 +75,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // streamProtocols are what the stream socket serves. A framing other than packets has no
 // first bytes to be told by, so it has the TCP port for itself.
 func streamProtocols(opts options) []engine.Protocol {
-	if opts.framer != nil {
-		return []engine.Protocol{engine.Framed(opts.framer)}
+	var p []engine.Protocol
+	if opts.tls != nil {
+		p = append(p, opts.tls)
 	}
-	return []engine.Protocol{engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo"))}
+	if opts.framer != nil {
+		return append(p, engine.Framed(opts.framer))
+	}
+	return append(p, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
 }
 
 // endpoints are the URLs that the listener at addr serves, separated by spaces.
@@ -89,6 +96,12 @@ func endpoints(opts options, addr string) string {
 	}
 	if opts.quic {
 		urls = append(urls, "quic://"+addr)
+	}
+	if opts.tls != nil {
+		urls = append(urls, "tls://"+addr)
+		if opts.framer == nil {
+			urls = append(urls, "wss://"+addr+"/ws", "wss://"+addr+"/echo")
+		}
 	}
 	return strings.Join(urls, " ")
 }

@@ -45,6 +45,9 @@ func TestMisuse(t *testing.T) {
 		{"--addr 127.0.0.1:http-ish", "--addr"},
 		{"--addr 127.0.0.1:65536", "--addr"},
 		{"--addr 192.0.2.1:0", "--addr"}, // TEST-NET-1: nobody's
+		{"--addr unix:", "--addr"},
+		{"--drain-timeout soon", "--drain-timeout"},
+		{"--drain-timeout -1s", "--drain-timeout"},
 		{"--framing morse", "--framing"},
 		{"--dispatch later", "--dispatch"},
 		{"--cores 0", "--cores"},
@@ -118,7 +121,7 @@ func TestHelp(t *testing.T) {
 	if code := run(context.Background(), []string{"--help"}, &stdout, &stderr); code != exitServed {
 		t.Errorf("exit code %d", code)
 	}
-	for _, name := range []string{"addr", "framing", "dispatch", "cores", "quic", "log-level"} {
+	for _, name := range []string{"addr", "framing", "dispatch", "cores", "quic", "log-level", "drain-timeout"} {
 		if !strings.Contains(stdout.String(), "-"+name) {
 			t.Errorf("--help doesn't tell of --%s", name)
 		}

@@ -20,7 +20,10 @@ type server struct {
 	opts   options
 	logger *slog.Logger
 	stream *engine.Listener
-	quic   *engine.Listener // that has QUIC: stream, or one of its own; nil without
+
+	reloads <-chan os.Signal // to read the certificate files again
+
+	quic *engine.Listener // that has QUIC: stream, or one of its own; nil without
 }
 
 const (
@@ -105,6 +108,9 @@ func (s *server) serve(ctx context.Context, restarts <-chan os.Signal) error {
 		select {
 		case err := <-served:
 			return err
+		case <-s.reloads:
+			s.reload()
+			continue
 		case <-restarts:
 		}
 		if err := startSuccessor(ctx, s.stream, s.logger); err != nil {

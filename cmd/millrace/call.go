@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +21,7 @@ type call struct {
 	url      string
 	payload  []byte
 	insecure bool
+	ca       string // file of the authorities; "" for the system's
 	timeout  time.Duration
 }
 
@@ -27,8 +30,8 @@ func newCall() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "call URL PAYLOAD",
 		Short: "Send one request and print the answer",
-		Long: "Send PAYLOAD as one request to the server at URL (tcp://host:port, ws://host:port/path,\n" +
-			"quic://host:port or unix:///path) and print the payload of the answer, followed by a newline.",
+		Long: "Send PAYLOAD as one request to the server at URL (tcp://, tls:// or quic://host:port,\n" +
+			"ws:// or wss://host:port/path, or unix:///path) and print the payload of the answer, followed by a newline.",
 		Example: "  millrace call quic://127.0.0.1:8001 hello --insecure",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -40,6 +43,9 @@ func newCall() *cobra.Command {
 			c.url, c.payload = args[0], []byte(args[1])
 			if c.timeout <= 0 {
 				return usagef("--timeout %v is not above 0", c.timeout)
+			}
+			if c.insecure && c.ca != "" {
+				return usagef("--insecure verifies nothing, and --ca says by whom: choose")
 			}
 			err := c.run(cmd.OutOrStdout())
 			switch {
@@ -53,6 +59,7 @@ func newCall() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&c.insecure, "insecure", false,
 		"accept any certificate, such as the self-made one of a development server")
+	cmd.Flags().StringVar(&c.ca, "ca", "", "PEM `FILE` of the authorities to verify the certificate by, instead of the system's")
 	cmd.Flags().DurationVar(&c.timeout, "timeout", 5*time.Second, "give up after this `duration`")
 	return cmd
 }
@@ -74,8 +81,19 @@ func (c *call) run(stdout io.Writer) error {
 
 func (c *call) ask(ctx context.Context) ([]byte, error) {
 	var opts []client.Option
-	if c.insecure {
+	switch {
+	case c.insecure:
 		opts = append(opts, client.WithTLS(&tls.Config{InsecureSkipVerify: true}))
+	case c.ca != "":
+		pem, err := os.ReadFile(c.ca)
+		if err != nil {
+			return nil, fmt.Errorf("--ca: %w", err)
+		}
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--ca %s holds no certificate", c.ca)
+		}
+		opts = append(opts, client.WithTLS(&tls.Config{RootCAs: roots}))
 	}
 	// What the server sends unasked is of no interest, and must not hold up the
 	// answer behind it.

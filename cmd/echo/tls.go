@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/millrace/millrace/engine"
+)
+
+// tlsFlags are those of TLS on the stream socket.
+type tlsFlags struct {
+	cert, key  string
+	selfSigned bool
+}
+
+// protocol is the TLS that the flags ask for, its files read; nil without any.
+func (f *tlsFlags) protocol() (*engine.TLSProtocol, error) {
+	switch {
+	case f.selfSigned && (f.cert != "" || f.key != ""):
+		return nil, errors.New("--tls-self-signed makes a certificate, --tls-cert and --tls-key name one: choose")
+	case f.cert != "" && f.key == "":
+		return nil, errors.New("--tls-cert needs --tls-key")
+	case f.key != "" && f.cert == "":
+		return nil, errors.New("--tls-key needs --tls-cert")
+	case !f.selfSigned && f.cert == "":
+		return nil, nil
+	}
+	p := engine.TLS(engine.TLSConfig{CertFile: f.cert, KeyFile: f.key, SelfSigned: f.selfSigned})
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	return p, nil
+}
+
+// watchReloads returns a channel of the signal to read the certificate files
+// again. Without TLS the signal keeps its meaning, the end of the program.
+func (o *options) watchReloads() (reloads chan os.Signal, stop func()) {
+	reloads = make(chan os.Signal, 1)
+	if o.tls == nil {
+		return reloads, func() {}
+	}
+	signal.Notify(reloads, syscall.SIGHUP)
+	return reloads, func() { signal.Stop(reloads) }
+}
+
+// reload reads the certificate files again.
+func (s *server) reload() {
+	if err := s.opts.tls.Reload(); err != nil {
+		s.logger.Error("the certificate stays as it was", "error", err)
+		return
+	}
+	s.logger.Info("certificate read again")
+}

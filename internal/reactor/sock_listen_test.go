@@ -1,0 +1,120 @@
+//go:build linux
+
+package reactor
+
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type counter struct{ n atomic.Int32 }
+
+func (c *counter) OnEvent(Event) { c.n.Add(1) }
+
+// onLoop runs f on l and waits.
+func onLoop(t *testing.T, l *Loop, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	if err := l.Trigger(func(any) error { f(); close(done); return nil }, nil); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+}
+
+// TestClosedListenerHearsNothing closes a listener whose socket lives on in a
+// duplicate, as in another process, gives its descriptor's number to another
+// socket, and connects. Remove keeps the loop from hearing of that; and where an
+// event does come, as after Unregister alone, another loop's handler is spared.
+func TestClosedListenerHearsNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		remove    bool
+		otherLoop bool
+	}{
+		"removed":      {true, false},
+		"another loop": {false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var table Table
+			var loops [2]*Loop
+			ended := make(chan error, 2)
+			for i := range loops {
+				l, err := Open(&table)
+				if err != nil {
+					t.Fatal(err)
+				}
+				loops[i] = l
+				go func() { ended <- l.Run() }()
+			}
+			first, second := loops[0], loops[0]
+			if c.otherLoop {
+				second = loops[1]
+			}
+			fd, addr, err := ListenTCP("127.0.0.1:0", &Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			dup, err := Dup(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer Close(dup)
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer Close(pair[0])
+			defer Close(pair[1])
+			var before, after counter
+			a, b := &Conn{FD: fd, Handler: &before}, &Conn{FD: fd, Handler: &after}
+			onLoop(t, first, func() { err = first.Register(a) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			onLoop(t, first, func() {
+				if c.remove {
+					first.Remove(a)
+				} else {
+					first.Unregister(a)
+				}
+				err = unix.Dup3(pair[0], fd, unix.O_CLOEXEC) // closes it, too
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer Close(fd)
+			onLoop(t, second, func() { err = second.Register(b) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(10 * time.Second); after.n.Load() == 0; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the new socket's first event doesn't come")
+				}
+			}
+			time.Sleep(20 * time.Millisecond)
+			events := after.n.Load()
+			for range 5 {
+				conn, err := net.Dial("tcp", addr.String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = conn.Close()
+			}
+			time.Sleep(50 * time.Millisecond)
+			if n := after.n.Load() - events; n != 0 {
+				t.Errorf("%d events of a closed listener reached another socket's handler", n)
+			}
+			onLoop(t, second, func() { second.Unregister(b) })
+			for _, l := range loops {
+				_ = l.Stop()
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
