@@ -31,7 +31,8 @@ type conn struct {
 	// opens, may run earlier.
 	session *engine.Session
 
-	queued    atomic.Int64 // bytes in all outboxes
+	queued    atomic.Int64 // bytes in all outboxes and in the writers' hands; see recount
+	inHand    atomic.Int64 // bytes that writers took from their outboxes and have not written
 	lastWrite atomic.Int64 // nanoseconds after begun when a writer was last done
 	paused    atomic.Bool  // written under mu
 	work      sync.WaitGroup

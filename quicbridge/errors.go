@@ -118,8 +118,8 @@ func transportReason(err *quic.TransportError) error {
 	switch {
 	case err.ErrorCode == quic.ConnectionRefused:
 		return engine.ErrRefused
-	case err.ErrorCode == quic.NoError && err.Remote:
-		return engine.ErrPeerClosed
+	case err.Remote && (err.ErrorCode == quic.NoError || err.ErrorCode == quic.ApplicationErrorErrorCode):
+		return engine.ErrPeerClosed // the latter stands for any application close during the handshake
 	case err.ErrorCode == quic.NoError, err.ErrorCode == quic.InternalError, err.ErrorCode == quic.NoViablePathError:
 		return engine.ErrConnectionLost
 	default:

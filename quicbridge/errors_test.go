@@ -33,6 +33,7 @@ func TestEndReason(t *testing.T) {
 		{remote(4711), engine.ErrPeerClosed, true},
 		{&quic.ApplicationError{ErrorCode: CodeNone}, engine.ErrClosed, false},
 		{transport(true, quic.NoError), engine.ErrPeerClosed, true},
+		{transport(true, quic.ApplicationErrorErrorCode), engine.ErrPeerClosed, true},
 		{transport(true, quic.ConnectionRefused), engine.ErrRefused, true},
 		{transport(false, quic.InternalError), engine.ErrConnectionLost, true},
 		{transport(true, quic.InternalError), engine.ErrConnectionLost, true},

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,3 +315,18 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func name(i int) string { return fmt.Sprintf("message %d", i) }
+
+// muting is a socket that can be made to hear nothing.
+type muting struct {
+	net.PacketConn
+	now atomic.Bool
+}
+
+func (m *muting) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, addr, err := m.PacketConn.ReadFrom(b)
+		if err != nil || !m.now.Load() {
+			return n, addr, err
+		}
+	}
+}

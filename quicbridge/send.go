@@ -1,6 +1,7 @@
 package quicbridge
 
 import (
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/engine"
@@ -18,8 +19,10 @@ func (c *conn) Send(m *framing.Message) error {
 	}
 	size := int64(framing.PacketHeaderSize + body)
 	if c.queued.Add(size) > int64(c.limits.OutboxLimit) {
-		c.queued.Add(-size)
-		return engine.ErrSlowConsumer // the engine aborts the session
+		if err := c.overLimit(m.Stream, size); err != nil {
+			c.queued.Add(-size)
+			return err
+		}
 	}
 	st, err := c.append(m)
 	if err != nil {
@@ -34,6 +37,46 @@ func (c *conn) Send(m *framing.Message) error {
 	}
 	c.mu.Unlock()
 	return nil
+}
+
+// overLimit decides on a message of size bytes that seems to take the streams of
+// the connection together above OutboxLimit. If its stream is the only one that
+// holds anything, that stream's outbox applies the session's policy for slow
+// consumers; else the message is what is given up.
+func (c *conn) overLimit(handle uint64, size int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.recount()
+	if c.queued.Add(size) <= int64(c.limits.OutboxLimit) {
+		return nil
+	}
+	own := c.find(handle)
+	if own == nil {
+		own = c.first
+	}
+	if !slices.ContainsFunc(c.all, func(st *stream) bool { return st != own && (st.writing || st.out.Pending() > 0) }) {
+		return nil
+	}
+	switch c.limits.SlowConsumer {
+	case engine.DropNewest, engine.DropOldest:
+		return engine.ErrDropped
+	case engine.Block:
+		return engine.ErrWouldBlock
+	default:
+		return engine.ErrSlowConsumer // the engine aborts the session
+	}
+}
+
+// recount sets queued right, which is too high after an outbox has dropped
+// messages, and returns it. Messages that are being sent meanwhile may be missing.
+// Under c.mu.
+func (c *conn) recount() int64 {
+	n := c.inHand.Load()
+	for _, st := range c.all {
+		n += int64(st.out.Pending())
+	}
+	c.queued.Store(n)
+	return n
 }
 
 // append queues m on its stream, or on the first one if that is gone.

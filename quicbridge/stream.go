@@ -178,6 +178,7 @@ func (st *stream) write() {
 				gathered = newBuffer(burstSize)
 			}
 			n, err = st.writeAll(st.gather(gathered.b, b))
+			st.conn.inHand.Add(-int64(n))
 		default:
 			n, err = st.writeAll(b)
 			st.out.Done(n)
@@ -215,6 +216,7 @@ func (st *stream) gather(to, b []byte) []byte {
 	for len(b) > 0 && n < len(to) {
 		k := copy(to[n:], b)
 		n += k
+		st.conn.inHand.Add(int64(k))
 		st.out.Done(k)
 		b = st.out.Next()
 	}

@@ -1,0 +1,76 @@
+package quicbridge
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+	"github.com/quic-go/quic-go"
+)
+
+// TestSlowConsumerPolicies: a peer that doesn't read for a while costs what the
+// engine's policy says, keeps its session, and gets what was kept once it reads;
+// with one stream and with others that hold bytes too.
+func TestSlowConsumerPolicies(t *testing.T) {
+	const limit = 256 << 10
+	for _, policy := range []engine.SlowConsumer{engine.DropNewest, engine.DropOldest, engine.Block} {
+		for _, streams := range []int{1, 3} {
+			sent := make(chan error, 1)
+			srv := serve(t, engine.Config{SlowConsumer: policy, OutboxSoftMark: limit / 2, OutboxLimit: limit,
+				MaxMessageSize: limit / 2, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+					if m.Type != framing.Request {
+						_ = s.Reply(m, make([]byte, limit/8)) // so that this stream holds something
+						return
+					}
+					var err error
+					for i := uint32(1); i <= 400 && err == nil; i++ {
+						reply := framing.Message{Type: framing.Response, Stream: m.Stream, ID: i, Payload: make([]byte, 2000)}
+						if err = s.SendMessage(&reply); policy == engine.DropOldest && errors.Is(err, engine.ErrDropped) {
+							err = nil
+						}
+					}
+					sent <- err
+				})}, Config{})
+			q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 8 << 10, MaxStreamReceiveWindow: 8 << 10}, ALPN)
+			for range streams - 1 {
+				send(t, open(t, q), packet(t, framing.Message{}))
+			}
+			time.Sleep(50 * time.Millisecond)
+			s := open(t, q)
+			send(t, s, request(t, 1, ""))
+			err := <-sent
+			switch {
+			case policy == engine.DropNewest && !errors.Is(err, engine.ErrDropped),
+				policy == engine.DropOldest && err != nil,
+				policy == engine.Block && !errors.Is(err, engine.ErrWouldBlock):
+				t.Fatalf("policy %d, %d streams: sending ended with %v", policy, streams, err)
+			}
+			last, n := uint32(0), 0
+			_ = s.SetReadDeadline(time.Now().Add(time.Second))
+			for {
+				m, err := next(s)
+				if err != nil {
+					break
+				}
+				if m.ID <= last || len(m.Payload) != 2000 {
+					t.Fatalf("policy %d: message %d comes behind %d", policy, m.ID, last)
+				}
+				last = m.ID
+				n++
+			}
+			if n < 20 || n > limit/2000+80 {
+				t.Fatalf("policy %d, %d streams: %d messages came", policy, streams, n)
+			}
+			if policy == engine.DropOldest && streams == 1 && last != 400 {
+				t.Fatalf("the newest message that came is %d", last)
+			}
+			for c := range srv.Sessions() {
+				if err := c.Err(); err != nil {
+					t.Fatalf("policy %d: the session ended with %v", policy, err)
+				}
+			}
+		}
+	}
+}
