@@ -40,7 +40,7 @@ func (s *Session) readTLS() {
 	}
 	if again || s.hangup || t.leftover {
 		s.unread = true
-		if !s.stalled && !s.destroyed && !(t.handshaking && t.full()) {
+		if !s.stalled && !s.destroyed && (!t.handshaking || !t.full()) {
 			s.core.loop.Again((*socket)(s))
 		}
 	}

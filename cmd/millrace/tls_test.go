@@ -13,7 +13,7 @@ import (
 
 func TestCallOverTLS(t *testing.T) {
 	protocol := engine.TLS(engine.TLSConfig{SelfSigned: true})
-	e := engine.New(engine.Config{Handler: engine.OnMessage(shout)})
+	e := engine.New(engine.Config{Handler: shout})
 	defer e.Close()
 	l, err := e.Listen("127.0.0.1:0", protocol, engine.Packets(), wsupgrade.Path("/ws"))
 	if err != nil {
