@@ -99,7 +99,7 @@ func TestChaos(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		l := &lawful{t: t}
 		e, addr := serve(t, engine.Config{Handler: l, Dispatch: d, RingSize: 64 << 10, ReadBufferSize: 8 << 10,
-			OutboxSoftMark: 32 << 10, OutboxLimit: 8 << 20, MaxMessageSize: 200 << 10, LingerTimeout: 50 * time.Millisecond},
+			OutboxSoftMark: 32 << 10, OutboxLimit: 8 << 20, MaxMessageSize: 200 << 10, LingerTimeout: 10 * time.Second},
 			hello{engine.Packets()}, engine.Packets())
 		const workers, each = 16, 60
 		var wg sync.WaitGroup

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync/atomic"
@@ -78,7 +79,7 @@ func TestManySessionsShareAFullRing(t *testing.T) {
 		<-gate
 		reply(s, m)
 	})
-	e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10})
+	e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, LingerTimeout: 10 * time.Second})
 	const sessions, each = 50, 40
 	want := numbered(each, 1000)
 	done := make(chan error, sessions)
@@ -88,7 +89,7 @@ func TestManySessionsShareAFullRing(t *testing.T) {
 			go func() { _, _ = c.Write(want); _ = c.CloseWrite() }()
 			got, err := io.ReadAll(c)
 			if err == nil && !bytes.Equal(got, want) {
-				err = errors.New("other bytes came back")
+				err = fmt.Errorf("%d other bytes came back instead of %d", len(got), len(want))
 			}
 			done <- err
 		}()

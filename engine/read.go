@@ -49,9 +49,12 @@ func (s *Session) read() {
 		s.discardInput()
 		return
 	}
-	if s.unparsed || s.readBlocks.Load() > 0 || s.core.stalled.Load() {
+	// Loaded once: the consumer may clear it at any time, and then goes on with
+	// those that are queued; who took it for set must be among them.
+	stalled := s.core.stalled.Load()
+	if stalled || s.unparsed || s.readBlocks.Load() > 0 {
 		s.unread = true
-		if s.core.stalled.Load() {
+		if stalled {
 			s.core.stall(s)
 		}
 		return

@@ -1,0 +1,111 @@
+package torture_test
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// datagramFault is what a shaker does to a datagram.
+type datagramFault uint8
+
+const (
+	dropped datagramFault = iota
+	repeated
+	late // and so out of order
+	datagramFaults
+)
+
+var datagramFaultNames = [datagramFaults]string{"dropped", "repeated", "late"}
+
+// maxLate bounds how many datagrams a shaker holds back at a time.
+const maxLate = 64
+
+// shaker is a proxy for the datagrams of one client.
+type shaker struct {
+	run       *run
+	near, far *net.UDPConn
+	client    atomic.Pointer[netip.AddrPort]
+	held      atomic.Int64
+	work      sync.WaitGroup
+}
+
+// newShaker makes a shaker in front of target.
+func newShaker(r *run, target string, seed uint64) (*shaker, error) {
+	near, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, err
+	}
+	far, err := net.Dial("udp4", target)
+	if err != nil {
+		near.Close()
+		return nil, err
+	}
+	k := &shaker{run: r, near: near, far: far.(*net.UDPConn)}
+	k.work.Go(func() { k.up(rand.New(rand.NewPCG(seed, 4))) })
+	k.work.Go(func() { k.down(rand.New(rand.NewPCG(seed, 5))) })
+	return k, nil
+}
+
+func (k *shaker) addr() string { return k.near.LocalAddr().String() }
+
+// close ends the shaker and waits for its goroutines.
+func (k *shaker) close() {
+	k.near.Close()
+	k.far.Close()
+	k.work.Wait()
+}
+
+func (k *shaker) up(r *rand.Rand) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, from, err := k.near.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return
+		}
+		k.client.Store(&from)
+		k.pass(r, buf[:n], func(b []byte) { _, _ = k.far.Write(b) })
+	}
+}
+
+func (k *shaker) down(r *rand.Rand) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := k.far.Read(buf)
+		if err != nil {
+			return
+		}
+		if to := k.client.Load(); to != nil {
+			k.pass(r, buf[:n], func(b []byte) { _, _ = k.near.WriteToUDPAddrPort(b, *to) })
+		}
+	}
+}
+
+// pass sends b zero, one or two times, now or later.
+func (k *shaker) pass(r *rand.Rand, b []byte, send func([]byte)) {
+	switch n := r.IntN(100); {
+	case n < 2:
+		k.run.packets[dropped].Add(1)
+	case n < 4:
+		k.run.packets[repeated].Add(1)
+		send(b)
+		send(b)
+	case n < 7 && k.held.Add(1) <= maxLate:
+		k.run.packets[late].Add(1)
+		b = append([]byte(nil), b...)
+		wait := time.Duration(1+r.IntN(15)) * time.Millisecond
+		k.work.Go(func() {
+			defer k.held.Add(-1)
+			time.Sleep(wait)
+			send(b)
+		})
+	default:
+		if n < 7 {
+			k.held.Add(-1)
+		}
+		send(b)
+	}
+}
