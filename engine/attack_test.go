@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -449,52 +451,258 @@ func (*slowAccept) Connect(context.Context, net.Conn, string, engine.Limits) (en
 	return nil, nil, os.ErrInvalid
 }
 
-// TestFullSocketGoesOn writes in bursts that fill the socket to a peer that
-// reads at once, while others hold the session's lock again and again. The event
-// that says that there is room may come between a write that found none and the
-// writer's note of that; it must not be lost.
+// TestFullSocketGoesOn writes in bursts that fill the socket to a peer in another
+// process that reads at once, while others hold the session's lock again and
+// again. The event that says that there is room may come between a write that
+// found none and the writer's note of that; it must not be lost.
 func TestFullSocketGoesOn(t *testing.T) {
 	j := newJournal(nil)
-	_, addr := serve(t, engine.Config{Handler: j, Cores: 1, WriteTimeout: -1,
+	e, addr := serve(t, engine.Config{Handler: j, Cores: 1, WriteTimeout: -1,
 		Socket: engine.SocketOptions{WriteBuffer: 4 << 10}})
+	c := dial(t, addr)
+	s := j.session(t)
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat := exec.Command("cat")
+	cat.Stdin = f
+	if err := cat.Start(); err != nil {
+		t.Skip(err)
+	}
+	_ = f.Close()
+	_ = c.Close()
 	stop := make(chan struct{})
-	var others, peers sync.WaitGroup
-	end := time.Now().Add(fullSocketTime)
-	for range 4 {
-		c := dial(t, addr)
-		_ = c.SetReadBuffer(4 << 10)
-		s := j.session(t)
-		for range 2 {
-			others.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						_ = s.Err()
-					}
-				}
-			})
-		}
-		peers.Go(func() {
-			const size = 12 << 10
-			b, burst := make([]byte, size+framing.PacketHeaderSize), make([]byte, size)
-			for n := 0; time.Now().Before(end); n++ {
-				if err := s.Send(burst); err != nil {
-					t.Error(err)
+	var others sync.WaitGroup
+	for range 3 {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
 					return
-				}
-				_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
-				if got, err := io.ReadFull(c, b); err != nil {
-					t.Errorf("burst %d stopped after %d of %d bytes: %v", n, got, len(b), err)
-					return
+				default:
+					_ = s.Err()
 				}
 			}
 		})
 	}
-	peers.Wait()
+	const size = 40 << 10
+	burst, total := make([]byte, size), uint64(0)
+	for n, end := 0, time.Now().Add(8*time.Second); time.Now().Before(end) && !t.Failed(); n++ {
+		if err := s.Send(burst); err != nil {
+			t.Error(err)
+			break
+		}
+		total += size + framing.PacketHeaderSize
+		since := time.Now()
+		for e.Stats().BytesOut < total && time.Since(since) < 3*time.Second {
+			runtime.Gosched()
+		}
+		if out := e.Stats().BytesOut; out < total {
+			t.Errorf("burst %d: %d bytes wait at a peer that reads", n, total-out)
+			break
+		}
+	}
 	close(stop)
 	others.Wait()
+	s.Abort(nil)
+	_ = cat.Wait()
 }
 
-const fullSocketTime = 20 * time.Second
+// shy is a protocol that can't tell from fewer than 4 KiB whether it is meant.
+type shy struct{ hello }
+
+func (shy) Name() string { return "shy" }
+func (shy) Match(first []byte) engine.Match {
+	return engine.MatchMore
+}
+
+// TestHazard13SlowLorisInTheFirstBytes drips the bytes that tell the protocol:
+// the deadline counts from the first.
+func TestHazard13SlowLorisInTheFirstBytes(t *testing.T) {
+	e, addr := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 300 * time.Millisecond}, shy{hello{engine.Packets()}}, hello{engine.Packets()})
+	c := dial(t, addr)
+	go func() {
+		for {
+			if _, err := c.Write([]byte("z")); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	since := time.Now()
+	_, _ = io.ReadAll(c)
+	_ = c.Close()
+	if d := time.Since(since); d > 2*time.Second {
+		t.Errorf("a handshake that takes longer than 300 ms ended after %v", d)
+	}
+	waitFor(t, "its end", func() bool { return e.Stats().Refused["handshake_timeout"] == 1 })
+}
+
+// TestUrgentByteDoesNotHideWhatFollows: a read stops in front of an urgent byte
+// (tcp(7)), though more lies behind it.
+func TestUrgentByteDoesNotHideWhatFollows(t *testing.T) {
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		if string(m.Payload) == "hold" {
+			once.Do(func() { close(entered); <-goOn })
+			return
+		}
+		reply(s, m)
+	})
+	_, addr := serve(t, engine.Config{Handler: h, Dispatch: engine.Inline, Cores: 1})
+	busy, c := dial(t, addr), dial(t, addr)
+	ask(t, c)
+	_, _ = busy.Write(packet(&framing.Message{Payload: []byte("hold")}))
+	<-entered // the loop stands still: all of c's bytes are there at once
+	_, _ = c.Write(ping)
+	raw, _ := c.SyscallConn()
+	_ = raw.Control(func(fd uintptr) { _ = syscall.Sendto(int(fd), []byte("!"), syscall.MSG_OOB, nil) })
+	_, _ = c.Write(ping)
+	time.Sleep(50 * time.Millisecond)
+	close(goOn)
+	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
+	expect(t, c, pong)
+	expect(t, c, pong)
+}
+
+// TestShutdownFindsSessionsThatAreBeingDialed lets Dial and Shutdown meet.
+func TestShutdownFindsSessionsThatAreBeingDialed(t *testing.T) {
+	quiet, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = quiet.Close() }()
+	go func() {
+		for {
+			c, err := quiet.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(io.Discard, c); _ = c.Close() }()
+		}
+	}()
+	for i, end := 0, time.Now().Add(4*time.Second); time.Now().Before(end) && !t.Failed(); i++ {
+		e := engine.New(engine.Config{Handler: echo, Cores: 1})
+		if err := e.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() { _, _ = e.Dial(context.Background(), quiet.Addr().String(), engine.Packets()) })
+		}
+		time.Sleep(time.Duration(i%20) * 100 * time.Microsecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+		if err := e.Shutdown(ctx); err != nil {
+			t.Errorf("round %d: %v", i, err)
+		}
+		cancel()
+		wg.Wait()
+	}
+}
+
+// TestPauseThatMeetsResumeHolds: a link is told to pause and to go on by several
+// goroutines, and must end as the last count says.
+func TestPauseThatMeetsResumeHolds(t *testing.T) {
+	f := &fake{}
+	serve(t, engine.Config{Handler: echo}, f)
+	l := f.open(t)
+	resuming, paused := make(chan struct{}), make(chan struct{})
+	l.onPause = func(p bool) {
+		if !p {
+			close(resuming)
+			select {
+			case <-paused:
+			case <-time.After(100 * time.Millisecond): // a right engine doesn't call meanwhile
+			}
+		}
+	}
+	l.session.Pause()
+	done := make(chan struct{})
+	go func() { l.session.Resume(); close(done) }()
+	<-resuming
+	l.session.Pause()
+	close(paused)
+	<-done
+	l.onPause = nil
+	if !l.paused.Load() {
+		t.Error("paused, but the link goes on")
+	}
+}
+
+// TestLinkEndings ends a transport's sessions in every order that a Link may.
+func TestLinkEndings(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		why := errors.New("why")
+		for name, c := range map[string]struct {
+			end  func(l *fakeLink)
+			want error
+		}{
+			"ended by the transport":      {func(l *fakeLink) { l.Close(why, false) }, why},
+			"closed, then aborted":        {func(l *fakeLink) { l.session.CloseWith(why); l.session.Abort(nil) }, why},
+			"the peer closed":             {func(l *fakeLink) { l.session.PeerClosed() }, engine.ErrPeerClosed},
+			"the peer closed, then ended": {func(l *fakeLink) { l.session.PeerClosed(); l.Close(why, false) }, nil},
+			"a hold is waited for": {func(l *fakeLink) {
+				l.session.Hold()
+				l.session.PeerClosed()
+				time.Sleep(20 * time.Millisecond)
+				select {
+				case <-l.ended:
+					t.Error("it wasn't")
+				default:
+				}
+				l.session.Release()
+			}, engine.ErrPeerClosed},
+		} {
+			t.Run(name, func(t *testing.T) {
+				var count atomic.Int64
+				j := newJournal(inOrder(t, &count))
+				f := &fake{}
+				e, _ := serve(t, engine.Config{Handler: j, Dispatch: d, Cores: 1}, f)
+				l := f.open(t)
+				j.session(t)
+				for i := range uint32(100) {
+					_ = l.session.Deliver(&framing.Message{ID: i})
+				}
+				waitFor(t, "the messages", func() bool { return count.Load() == 100 })
+				c.end(l)
+				if err := j.reason(t); c.want != nil && err != c.want {
+					t.Error(err)
+				}
+				<-l.ended
+				waitFor(t, "no session", func() bool { return e.Stats().Active == 0 })
+				_ = l.session.Deliver(&framing.Message{}) // late: nobody hears it
+				if err := l.session.Send(nil); err == nil {
+					t.Error("sent after the end")
+				}
+				time.Sleep(5 * time.Millisecond)
+				if len(j.reasons) > 0 || count.Load() != 100 {
+					t.Error("a callback behind OnClose")
+				}
+			})
+		}
+	})
+}
+
+// TestControlFramesKeepTheirOrder queues control frames while the socket is full
+// and takes a little now and then.
+func TestControlFramesKeepTheirOrder(t *testing.T) {
+	var o engine.Outbox
+	lim := engine.Limits{MaxMessageSize: 1 << 10, OutboxLimit: 1 << 20}
+	o.Init(&lim)
+	if err := o.Append(framing.Raw{}, &framing.Message{Payload: []byte("data")}); err != nil {
+		t.Fatal(err)
+	}
+	_ = o.Control([]byte("1"))
+	var got []byte
+	for b := o.Next(); b != nil; b = o.Next() {
+		if got = append(got, b[0]); len(got) < 3 {
+			_ = o.Control([]byte{byte('1' + len(got))})
+		}
+		o.Done(1)
+	}
+	if string(got) != "123data" {
+		t.Errorf("%q", got)
+	}
+}

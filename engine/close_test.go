@@ -108,7 +108,7 @@ func TestHazard15CloseFlushesWhatWasQueued(t *testing.T) {
 				t.Errorf("Send after Close: %v", err)
 			}
 		})
-		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d})
+		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d, LingerTimeout: 10 * time.Second})
 		c := dial(t, addr)
 		_, _ = c.Write(ping)
 		time.Sleep(20 * time.Millisecond) // let the socket fill

@@ -112,7 +112,7 @@ func (d *ringDrain) OnEvent(reactor.Event) { _ = drainTask((*core)(d)) }
 // released is called by the consumer after it gave ring space back, and lets
 // waiting producers go on once the ring is half empty.
 func (c *core) released() {
-	if c.ring.Depth() > c.ring.Cap()/2 {
+	if c.ring.Depth() > c.ring.Cap()/2 || c.large.crowded() {
 		return
 	}
 	if c.waiters.Load() > 0 {

@@ -178,7 +178,9 @@ func shutdownTask(arg any) error {
 	c := arg.(*core)
 	c.slots.all(func(s *Session) bool {
 		if s.link == nil && !s.destroyed {
-			s.endAfterMessages(ErrShutdown)
+			if s.shutdown = s.unparsed || s.stuck != nil; !s.shutdown {
+				s.endAfterMessages(ErrShutdown)
+			}
 		}
 		return true
 	})
@@ -211,6 +213,10 @@ func (e *Engine) Close() error {
 	defer close(e.done)
 
 	if !e.started {
+		e.dead.Store(true)
+		for s := range e.all() {
+			s.end(ErrClosed, true) // a transport's: nobody will hear of it
+		}
 		e.closeListeners()
 		for _, c := range e.cores {
 			_ = c.loop.Close()

@@ -36,7 +36,7 @@ func serve(t testing.TB, cfg engine.Config, protocols ...engine.Protocol) (*engi
 		protocols = []engine.Protocol{engine.Packets()}
 	}
 	if cfg.LingerTimeout == 0 {
-		cfg.LingerTimeout = 100 * time.Millisecond // test clients often don't close their side
+		cfg.LingerTimeout = time.Second // test clients often don't close their side
 	}
 	e := engine.New(cfg)
 	t.Cleanup(func() { _ = e.Close() })

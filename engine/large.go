@@ -42,6 +42,13 @@ func (t *largeTable) put(l *largeMessage) (uint32, bool) {
 	return uint32(len(t.items) - 1), true
 }
 
+// crowded reports whether the table is more than half full.
+func (t *largeTable) crowded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bytes > t.limit/2
+}
+
 // take removes and returns the message at index i.
 func (t *largeTable) take(i uint32) *largeMessage {
 	t.mu.Lock()

@@ -80,6 +80,12 @@ func (o *Outbox) append(enc Appender, m *framing.Message) error {
 		}
 		return err
 	}
+	if len(b) == before { // this framing encodes the message as nothing
+		if t != o.tail {
+			t.free()
+		}
+		return nil
+	}
 	t.b = b
 	o.pending += len(b) - before
 	o.messages++

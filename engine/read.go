@@ -51,8 +51,10 @@ func (s *Session) read() {
 	}
 	// Loaded once: the consumer may clear it at any time, and then goes on with
 	// those that are queued; who took it for set must be among them.
+	// And a session that is queued has something to say first: its OnOpen, or a
+	// message that found no room.
 	stalled := s.core.stalled.Load()
-	if stalled || s.unparsed || s.readBlocks.Load() > 0 {
+	if stalled || s.stalled || s.unparsed || s.readBlocks.Load() > 0 {
 		s.unread = true
 		if stalled {
 			s.core.stall(s)
@@ -218,6 +220,10 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 		if !ok {
 			continue
 		}
+		if c.inline && s.muted.Load() {
+			s.inputDone = true
+			break
+		}
 		delivered++
 		if !s.deliver(&c.inbound, len(b)) || s.readBlocks.Load() > 0 || s.inputDone {
 			s.unparsed = len(b) > 0
@@ -327,6 +333,9 @@ func (s *Session) goOn() {
 		if s.unparsed || s.stalled {
 			return
 		}
+	}
+	if s.shutdown && !s.inputDone {
+		s.endAfterMessages(ErrShutdown)
 	}
 	for _, o := range [...]uint8{owedEnd, owedClosed} {
 		if s.owed&o != 0 && !s.post(o) {

@@ -68,11 +68,14 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 			}
 			return b, delivered
 		}
+		if s.muted.Load() {
+			s.inputDone = true
+			return nil, delivered
+		}
 		b = b[n:]
 		delivered++
 		h.OnMessage(s, m)
-		if s.readBlocks.Load() > 0 || s.muted.Load() {
-			s.inputDone = s.inputDone || s.muted.Load()
+		if s.readBlocks.Load() > 0 {
 			s.unparsed = len(b) > 0
 			return b, delivered
 		}

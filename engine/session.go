@@ -60,6 +60,7 @@ type Session struct {
 	owed      uint8
 	packets   bool // codec is packets: what the hot path knows by heart
 	opened    bool // Establish was called
+	shutdown  bool // the session ends when unparsed is handled
 	unread    bool // the socket may hold bytes that came while reading was blocked
 	unparsed  bool // tail may hold whole frames
 	hangup    bool // the poller said that the peer is gone
@@ -75,6 +76,7 @@ type Session struct {
 	phase     phase
 	writing   bool // somebody is in flushLocked
 	broken    bool // a write failed
+	retry     bool // there may be room since the writer's last try
 	congested bool // above the outbox's soft mark: one of readBlocks
 	ended     bool // the end waits for holds
 	holds     int32

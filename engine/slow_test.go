@@ -15,7 +15,7 @@ import (
 // slowSession opens a session of an engine with cfg whose peer doesn't read.
 func slowSession(t *testing.T, cfg engine.Config) (*engine.Engine, *engine.Session, *net.TCPConn) {
 	j := newJournal(reply)
-	cfg.Handler = j
+	cfg.Handler, cfg.LingerTimeout = j, 10*time.Second
 	e, addr := serve(t, cfg)
 	c := dial(t, addr)
 	return e, j.session(t), c

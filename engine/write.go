@@ -47,9 +47,10 @@ func (s *Session) flushLocked() {
 		}
 		// The socket is full. It may have got room before blocked was set, and
 		// then no event will come for it: so one more try after setting it.
-		if s.blocked.Swap(true) && err == unix.EAGAIN {
+		if s.blocked.Swap(true) && err == unix.EAGAIN && !s.retry {
 			break
 		}
+		s.retry = false
 		if s.engine.cfg.WriteTimeout > 0 {
 			_ = s.core.loop.Trigger(armWriteTask, s)
 		}
@@ -109,7 +110,9 @@ func (s *Session) kickLocked() {
 // writable goes on writing when a full socket has room. On the loop.
 func (s *Session) writable() {
 	s.out.mu.Lock()
-	if !s.writing {
+	if s.writing {
+		s.retry = true // its last write may have been too early
+	} else {
 		s.flushLocked()
 	}
 	s.out.mu.Unlock()

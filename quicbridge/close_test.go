@@ -17,7 +17,7 @@ import (
 func TestHazard15ReplyThenClose(t *testing.T) {
 	const n = 200
 	payload := strings.Repeat("x", 10_000)
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{LingerTimeout: testPatience, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		for i := range n {
 			_ = s.SendMessage(&framing.Message{ID: uint32(i), Stream: m.Stream, Payload: []byte(payload)})
 		}
@@ -70,7 +70,7 @@ func TestHazard15SendThenClose(t *testing.T) {
 			}
 		}
 		srv := serve(t, engine.Config{Handler: &r}, Config{})
-		c := newClient(t, engine.Config{}, Config{})
+		c := newClient(t, engine.Config{LingerTimeout: testPatience}, Config{})
 		s := c.dial(t, srv.addr)
 		const n = 300
 		for i := range n {

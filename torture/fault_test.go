@@ -195,7 +195,7 @@ func (f *flow) pass(b []byte) bool {
 		return f.split(b)
 	case stall:
 		f.plan.fault = clean
-		return f.pause(time.Duration(100+f.r.IntN(1400))*time.Millisecond) && f.write(b)
+		return f.pause(time.Duration(50+f.r.IntN(550))*time.Millisecond) && f.write(b)
 	case coalesce:
 		return f.coalesce(b)
 	case cut, reset, halfClose, never:

@@ -10,6 +10,8 @@ package reactor
 import (
 	"errors"
 	"fmt"
+	"net"
+	"sync"
 
 	errorx "github.com/panjf2000/gnet/v2/pkg/errors"
 	"github.com/panjf2000/gnet/v2/pkg/queue"
@@ -52,6 +54,9 @@ type Loop struct {
 	poller *poller
 	table  *Table
 	again  again
+
+	mu     sync.RWMutex // guards closed: held while Trigger uses the poller's descriptors
+	closed bool
 }
 
 // Open returns a loop that is not running. Loops whose descriptors may be
@@ -73,8 +78,7 @@ func Open(table *Table) (*Loop, error) {
 // Tasks triggered later are never run.
 func (l *Loop) Run() error {
 	err := l.run()
-	l.again.close(l)
-	closeErr := l.poller.Close()
+	closeErr := l.Close()
 	if errors.Is(err, errorx.ErrEngineShutdown) {
 		err = nil
 	}
@@ -83,6 +87,9 @@ func (l *Loop) Run() error {
 
 // Close releases a loop that was never run.
 func (l *Loop) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 	l.again.close(l)
 	return l.poller.Close()
 }
@@ -95,8 +102,13 @@ func (l *Loop) Stop() error {
 // Trigger runs fn(arg) on the loop soon. It may be called from any goroutine,
 // never blocks, and costs a system call only when the loop isn't awake for
 // tasks already. With a pointer for arg and a plain function for fn it doesn't
-// allocate.
+// allocate. When the loop has ended it does nothing but return net.ErrClosed.
 func (l *Loop) Trigger(fn Task, arg any) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return net.ErrClosed // its descriptors may be somebody else's by now
+	}
 	return l.poller.Trigger(queue.HighPriority, fn, arg)
 }
 
