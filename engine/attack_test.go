@@ -228,7 +228,6 @@ func TestHazard16ShutdownHandlesWhatWasRead(t *testing.T) {
 // fake is a transport whose connections are made by the test.
 type fake struct {
 	host   *engine.Host
-	mu     sync.Mutex
 	closed []func() // what Endpoint.Close waits for
 }
 
