@@ -529,41 +529,13 @@ func TestHazard13SlowLorisInTheFirstBytes(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}()
-	since := time.Now()
-	_, _ = io.ReadAll(c)
+	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second)) // ten times as long as a handshake may take
+	_, err := io.ReadAll(c)
 	_ = c.Close()
-	if d := time.Since(since); d > 2*time.Second {
-		t.Errorf("a handshake that takes longer than 300 ms ended after %v", d)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("the handshake goes on and on")
 	}
 	waitFor(t, "its end", func() bool { return e.Stats().Refused["handshake_timeout"] == 1 })
-}
-
-// TestUrgentByteDoesNotHideWhatFollows: a read stops in front of an urgent byte
-// (tcp(7)), though more lies behind it.
-func TestUrgentByteDoesNotHideWhatFollows(t *testing.T) {
-	entered, goOn := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
-		if string(m.Payload) == "hold" {
-			once.Do(func() { close(entered); <-goOn })
-			return
-		}
-		reply(s, m)
-	})
-	_, addr := serve(t, engine.Config{Handler: h, Dispatch: engine.Inline, Cores: 1})
-	busy, c := dial(t, addr), dial(t, addr)
-	ask(t, c)
-	_, _ = busy.Write(packet(&framing.Message{Payload: []byte("hold")}))
-	<-entered // the loop stands still: all of c's bytes are there at once
-	_, _ = c.Write(ping)
-	raw, _ := c.SyscallConn()
-	_ = raw.Control(func(fd uintptr) { _ = syscall.Sendto(int(fd), []byte("!"), syscall.MSG_OOB, nil) })
-	_, _ = c.Write(ping)
-	time.Sleep(50 * time.Millisecond)
-	close(goOn)
-	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second))
-	expect(t, c, pong)
-	expect(t, c, pong)
 }
 
 // TestShutdownFindsSessionsThatAreBeingDialed lets Dial and Shutdown meet.
@@ -598,35 +570,6 @@ func TestShutdownFindsSessionsThatAreBeingDialed(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-	}
-}
-
-// TestPauseThatMeetsResumeHolds: a link is told to pause and to go on by several
-// goroutines, and must end as the last count says.
-func TestPauseThatMeetsResumeHolds(t *testing.T) {
-	f := &fake{}
-	serve(t, engine.Config{Handler: echo}, f)
-	l := f.open(t)
-	resuming, paused := make(chan struct{}), make(chan struct{})
-	l.onPause = func(p bool) {
-		if !p {
-			close(resuming)
-			select {
-			case <-paused:
-			case <-time.After(100 * time.Millisecond): // a right engine doesn't call meanwhile
-			}
-		}
-	}
-	l.session.Pause()
-	done := make(chan struct{})
-	go func() { l.session.Resume(); close(done) }()
-	<-resuming
-	l.session.Pause()
-	close(paused)
-	<-done
-	l.onPause = nil
-	if !l.paused.Load() {
-		t.Error("paused, but the link goes on")
 	}
 }
 
@@ -684,24 +627,24 @@ func TestLinkEndings(t *testing.T) {
 	})
 }
 
-// TestControlFramesKeepTheirOrder queues control frames while the socket is full
-// and takes a little now and then.
-func TestControlFramesKeepTheirOrder(t *testing.T) {
-	var o engine.Outbox
-	lim := engine.Limits{MaxMessageSize: 1 << 10, OutboxLimit: 1 << 20}
-	o.Init(&lim)
-	if err := o.Append(framing.Raw{}, &framing.Message{Payload: []byte("data")}); err != nil {
-		t.Fatal(err)
-	}
-	_ = o.Control([]byte("1"))
-	var got []byte
-	for b := o.Next(); b != nil; b = o.Next() {
-		if got = append(got, b[0]); len(got) < 3 {
-			_ = o.Control([]byte{byte('1' + len(got))})
-		}
-		o.Done(1)
-	}
-	if string(got) != "123data" {
-		t.Errorf("%q", got)
-	}
+// counting is a protocol that answers each byte by a control frame.
+type counting struct{}
+
+func (counting) Name() string                        { return "counting" }
+func (counting) Match([]byte) engine.Match           { return engine.MatchYes }
+func (counting) Accept(*engine.Session) engine.Codec { return &countingCodec{} }
+func (counting) Connect(context.Context, net.Conn, string, engine.Limits) (engine.Codec, []byte, error) {
+	return nil, nil, os.ErrInvalid
 }
+
+type countingCodec struct {
+	framing.Packet
+	n uint32
+}
+
+func (c *countingCodec) Decode(s *engine.Session, _ []byte, _ int, _ *framing.Message) (int, bool, error) {
+	c.n++
+	return 1, false, s.SendControl(packet(&framing.Message{ID: c.n, BizType: 1}))
+}
+
+func (*countingCodec) Goodbye(dst []byte, _ error) []byte { return dst }

@@ -56,9 +56,7 @@ func (s *Session) sniff(b []byte) bool {
 		s.endAfterMessages(errUnknownProtocol)
 		return false
 	}
-	if s.refusal == nil {
-		s.startPhase(s.engine.cfg.HandshakeTimeout)
-	}
+	s.startSniffing()
 	return false
 }
 
@@ -86,4 +84,13 @@ func (s *Session) adopt(p *streamProtocol) {
 func (s *Session) setCodec(c Codec) {
 	s.codec = s.unwrap(c)
 	_, s.packets = s.codec.(packets)
+}
+
+// startSniffing starts the handshake deadline with a connection's first bytes;
+// more of them don't move it.
+func (s *Session) startSniffing() {
+	if s.refusal == nil && !s.sniffing {
+		s.sniffing = true
+		s.startPhase(s.engine.cfg.HandshakeTimeout)
+	}
 }

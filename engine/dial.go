@@ -113,6 +113,9 @@ func attachDialedTask(arg any) error {
 	if s.tls != nil {
 		s.read() // its layer may have read on
 	}
+	if c.engine.draining.Load() {
+		s.endAfterMessages(ErrShutdown) // Shutdown may have passed by already
+	}
 	d.done <- nil
 	return nil
 }

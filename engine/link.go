@@ -158,6 +158,7 @@ func (s *Session) endLinkAfterMessages(reason error) {
 // returned; it may wait for room in the ring.
 func (s *Session) Ended(reason error) {
 	s.out.mu.Lock()
+	s.closing.Store(true) // nothing can be sent; what was delivered is handled
 	if s.reason == nil {
 		s.reason = reason
 	}

@@ -60,6 +60,7 @@ type Session struct {
 	owed      uint8
 	packets   bool // codec is packets: what the hot path knows by heart
 	opened    bool // Establish was called
+	sniffing  bool // first bytes came, and were too few
 	shutdown  bool // the session ends when unparsed is handled
 	unread    bool // the socket may hold bytes that came while reading was blocked
 	unparsed  bool // tail may hold whole frames

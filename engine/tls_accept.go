@@ -102,9 +102,7 @@ func (s *Session) layerTLS(b []byte) (rest []byte, done bool) {
 		s.startTLS(b)
 		return nil, true
 	case MatchMore:
-		if s.refusal == nil {
-			s.startPhase(s.engine.cfg.HandshakeTimeout)
-		}
+		s.startSniffing()
 		return b, true
 	}
 	if s.listener.tls.cfg.Required {

@@ -1,3 +1,5 @@
+//go:build torture
+
 // Package torture_test is the torture chamber: honest, unlucky and hostile
 // peers of every transport at one server, at the same time, under one seed. The
 // short mode is what go test runs; -torture.duration makes the same code last.

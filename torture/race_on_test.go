@@ -1,4 +1,4 @@
-//go:build race
+//go:build torture && race
 
 package torture_test
 

@@ -1,3 +1,5 @@
+//go:build torture
+
 package torture_test
 
 import (
@@ -128,7 +130,7 @@ func (r *run) everybody() {
 		r.keepComing("honest", i, func(c *rand.Rand) { r.honestSession(c, schemes[i%len(schemes)]) })
 	}
 	for i := range unluckyPeers {
-		r.keepComing("unlucky", i, func(c *rand.Rand) { r.unluckySession(c, wires[i%len(wires)]) })
+		r.keepComing("unlucky", i, func(c *rand.Rand) { r.unluckySession(c, wires[i%len(wires)], faults) })
 	}
 	for i := range 2 {
 		r.keepComing("shaken", i, r.shakenSession)
@@ -179,7 +181,7 @@ func (r *run) warmUp() {
 	}
 	r.keepComing("warm-shaken", 0, r.shakenSession)
 	for i, scheme := range wires {
-		r.keepComing("warm-unlucky", i, func(c *rand.Rand) { r.unluckySession(c, scheme) })
+		r.keepComing("warm-unlucky", i, func(c *rand.Rand) { r.unluckySession(c, scheme, cut) })
 	}
 	for _, h := range hostiles {
 		if !h.slow {
@@ -202,9 +204,9 @@ func (r *run) honestSession(c *rand.Rand, scheme string) {
 	r.honest.Add(1)
 }
 
-// unluckySession is one session over a faulty link.
-func (r *run) unluckySession(c *rand.Rand, scheme string) {
-	up, down := newPlan(c, fault(c.IntN(int(faults)))), newPlan(c, fault(c.IntN(int(faults))))
+// unluckySession is one session over a link with faults below most.
+func (r *run) unluckySession(c *rand.Rand, scheme string, most fault) {
+	up, down := newPlan(c, fault(c.IntN(int(most)))), newPlan(c, fault(c.IntN(int(most))))
 	k, err := newLink(r, r.server.addr, up, down)
 	if err != nil {
 		r.failf("no link: %v", err)
@@ -241,6 +243,7 @@ func (r *run) shakenSession(c *rand.Rand) {
 	}
 	defer k.close()
 	p := newPeer(r, c, "quic")
+	p.shaken = true
 	if err := p.dial(k.addr()); err != nil {
 		r.failf("quic over a shaker: %v", err)
 		return

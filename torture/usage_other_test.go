@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build torture && !linux
 
 package torture_test
 
