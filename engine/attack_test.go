@@ -626,25 +626,3 @@ func TestLinkEndings(t *testing.T) {
 		}
 	})
 }
-
-// counting is a protocol that answers each byte by a control frame.
-type counting struct{}
-
-func (counting) Name() string                        { return "counting" }
-func (counting) Match([]byte) engine.Match           { return engine.MatchYes }
-func (counting) Accept(*engine.Session) engine.Codec { return &countingCodec{} }
-func (counting) Connect(context.Context, net.Conn, string, engine.Limits) (engine.Codec, []byte, error) {
-	return nil, nil, os.ErrInvalid
-}
-
-type countingCodec struct {
-	framing.Packet
-	n uint32
-}
-
-func (c *countingCodec) Decode(s *engine.Session, _ []byte, _ int, _ *framing.Message) (int, bool, error) {
-	c.n++
-	return 1, false, s.SendControl(packet(&framing.Message{ID: c.n, BizType: 1}))
-}
-
-func (*countingCodec) Goodbye(dst []byte, _ error) []byte { return dst }
