@@ -115,9 +115,14 @@ func TestHazard14LateCallsWriteToNobody(t *testing.T) {
 		}
 		var strangers [][2]int
 		for range 32 { // take the numbers that became free
-			p, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+			p, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 			if err != nil {
 				t.Fatal(err)
+			}
+			for _, fd := range p {
+				if err := syscall.SetNonblock(fd, true); err != nil {
+					t.Fatal(err)
+				}
 			}
 			strangers = append(strangers, p)
 		}

@@ -4,7 +4,7 @@
 // peers of every transport at one server, at the same time, under one seed. The
 // short mode is what go test runs; -torture.duration makes the same code last.
 //
-//	go test -v -count=1 -timeout 60m ./torture -torture.duration=20m -torture.seed=1
+//	go test -tags torture -v -count=1 -timeout 60m ./torture -torture.duration=20m -torture.seed=1
 package torture_test
 
 import (

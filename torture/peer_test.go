@@ -41,6 +41,7 @@ type peer struct {
 	ending ending
 	lossy  bool // it may be interrupted
 	shaken bool // its last datagram may be lost
+	hears  bool // it may be interrupted, and yet hears of the end by itself
 	size   int  // messages on each lane of askers, ten times as many one-way
 
 	c        *client.Client
@@ -86,7 +87,7 @@ func (p *peer) converse(stop func()) {
 		p.talk()
 	}()
 	p.watch(talked)
-	if p.lossy && p.r.IntN(2) == 0 {
+	if p.lossy && !p.hears && p.r.IntN(2) == 0 {
 		stop()
 	}
 	if p.ending != asked || p.lossy {
@@ -117,7 +118,7 @@ func (p *peer) mustCome(ch <-chan struct{}, what string) {
 // there is nothing left to wait for.
 func (p *peer) watch(talked <-chan struct{}) {
 	limit := patience
-	if p.lossy {
+	if p.lossy && !p.hears {
 		limit = giveUp
 	}
 	deadline := time.After(limit)
@@ -133,7 +134,7 @@ func (p *peer) watch(talked <-chan struct{}) {
 		case <-p.c.Done():
 			return
 		case <-tick.C:
-			if p.account.closed.Load() > 0 && p.lossy {
+			if p.account.closed.Load() > 0 && p.lossy && !p.hears {
 				return // the server has given up, and the client may never hear of it
 			}
 		case <-deadline:
