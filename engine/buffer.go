@@ -13,7 +13,8 @@ type block struct {
 	off  int    // how much of b was already written out
 	next *block // the outbox's next
 
-	messages int // in b, when an outbox filled it
+	messages int  // in b, when an outbox filled it
+	control  bool // b holds control frames of an outbox
 }
 
 // Pooled blocks are powers of two from 4 KiB to 2 MiB. Larger ones are left to
@@ -56,7 +57,7 @@ func (b *block) free() {
 	if size < minBlockSize || size > maxBlockSize || size&(size-1) != 0 {
 		return // too large, or grown by an encoder: the collector's
 	}
-	b.b, b.off, b.next, b.messages = b.b[:0], 0, nil, 0
+	b.b, b.off, b.next, b.messages, b.control = b.b[:0], 0, nil, 0, false
 	blockPools[blockBits(size)-minBlockBits].Put(b)
 }
 

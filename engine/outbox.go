@@ -129,6 +129,7 @@ func (o *Outbox) appendControl(b []byte) error {
 	}
 	if o.control == nil {
 		o.control = newBlock(max(len(b), maxControlBytes))
+		o.control.control = true
 	} else if len(o.control.b)+len(b) > maxControlBytes {
 		return ErrWouldBlock
 	}
@@ -139,7 +140,7 @@ func (o *Outbox) appendControl(b []byte) error {
 
 // take detaches everything queued as one chain in the order of writing. A block
 // that was written in part comes first, so that control frames never land
-// inside a message.
+// inside a message, and control frames that were put back come before new ones.
 func (o *Outbox) take() *block {
 	chain := o.head
 	o.head, o.tail = nil, nil
@@ -148,12 +149,12 @@ func (o *Outbox) take() *block {
 		return chain
 	}
 	o.control = nil
-	if chain != nil && chain.off > 0 {
-		c.next, chain.next = chain.next, c
-		return chain
+	at := &chain
+	for *at != nil && ((*at).off > 0 || (*at).control) {
+		at = &(*at).next
 	}
-	c.next = chain
-	return c
+	c.next, *at = *at, c
+	return chain
 }
 
 // putBack returns the unwritten rest of a chain to the front of the queue.

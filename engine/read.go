@@ -31,8 +31,8 @@ func (k *socket) OnEvent(ev reactor.Event) {
 	if ev&reactor.Writable != 0 && s.blocked.Load() {
 		s.writable()
 	}
-	if ev&reactor.Hangup != 0 {
-		s.hangup = true
+	if ev&reactor.ToTheEnd != 0 {
+		s.toTheEnd = true
 	}
 	if ev&reactor.Readable != 0 {
 		s.read()
@@ -78,7 +78,7 @@ func (s *Session) read() {
 	full := n == len(buf)-have
 	s.fresh = n
 	s.process(buf[:have+n], s.seen)
-	if full || s.hangup {
+	if full || s.toTheEnd {
 		s.unread = true
 		if !s.stalled && !s.destroyed {
 			s.core.loop.Again((*socket)(s))

@@ -64,7 +64,7 @@ type Session struct {
 	shutdown  bool // the session ends when unparsed is handled
 	unread    bool // the socket may hold bytes that came while reading was blocked
 	unparsed  bool // tail may hold whole frames
-	hangup    bool // the poller said that the peer is gone
+	toTheEnd  bool // the poller said that a short read doesn't mean drained
 	eof       bool // the socket was read to its end
 	inputDone bool // what still arrives is dropped
 	headerDue bool // a PROXY header must come first

@@ -38,7 +38,7 @@ func (s *Session) readTLS() {
 	if !t.handshaking {
 		s.decrypt()
 	}
-	if again || s.hangup || t.leftover {
+	if again || s.toTheEnd || t.leftover {
 		s.unread = true
 		if !s.stalled && !s.destroyed && (!t.handshaking || !t.full()) {
 			s.core.loop.Again((*socket)(s))

@@ -9,14 +9,15 @@ import (
 
 func eventOf(ev netpoll.IOEvent, _ netpoll.IOFlags) Event {
 	var e Event
-	if ev&(unix.EPOLLIN|unix.EPOLLPRI) != 0 {
+	if ev&unix.EPOLLIN != 0 {
 		e |= Readable
 	}
 	if ev&unix.EPOLLOUT != 0 {
 		e |= Writable
 	}
-	if ev&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
-		e |= Readable | Hangup
+	// A read stops in front of urgent data (tcp(7)), with more behind it.
+	if ev&(unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e |= Readable | ToTheEnd
 	}
 	return e
 }

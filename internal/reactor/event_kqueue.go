@@ -16,7 +16,7 @@ func eventOf(filter netpoll.IOEvent, flags netpoll.IOFlags) Event {
 		e = Writable
 	}
 	if flags&(unix.EV_EOF|unix.EV_ERROR) != 0 {
-		e |= Readable | Hangup
+		e |= Readable | ToTheEnd
 	}
 	return e
 }

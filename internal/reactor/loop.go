@@ -26,9 +26,10 @@ const (
 	// Writable: a full socket has room again. It also comes along with other
 	// events; the handler knows whether it was waiting.
 	Writable
-	// Hangup: the peer ended its side, or the connection failed. Reading to
-	// the end tells which; no further event may come.
-	Hangup
+	// ToTheEnd: a short read doesn't mean that the descriptor is drained, from now
+	// on. The peer ended its side, or the connection failed (reading to the end
+	// tells which), or there is urgent data. No further event may come.
+	ToTheEnd
 )
 
 // Handler is told what happened to its descriptor, on its loop.

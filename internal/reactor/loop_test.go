@@ -115,7 +115,7 @@ func TestEvents(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	_ = peer.CloseWrite()
-	await(Hangup)
+	await(ToTheEnd)
 	on(t, l, func() {
 		l.Unregister(c)
 		Close(fd)

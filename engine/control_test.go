@@ -1,0 +1,82 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// counting is a protocol whose every byte in is answered by a numbered control
+// frame: a packet of biz type 1.
+type counting struct{ next uint32 }
+
+func (counting) Name() string                        { return "counting" }
+func (counting) Match([]byte) engine.Match           { return engine.MatchYes }
+func (counting) Accept(*engine.Session) engine.Codec { return &counting{} }
+func (counting) Goodbye(dst []byte, _ error) []byte  { return dst }
+
+func (counting) Connect(context.Context, net.Conn, string, engine.Limits) (engine.Codec, []byte, error) {
+	return nil, nil, errors.ErrUnsupported
+}
+
+func (c *counting) Decode(s *engine.Session, b []byte, _ int, _ *framing.Message) (int, bool, error) {
+	for range b {
+		c.next++
+		if err := s.SendControl(packet(&framing.Message{ID: c.next, BizType: 1})); err != nil {
+			return 0, false, err
+		}
+	}
+	return len(b), false, nil
+}
+
+func (*counting) Append(dst []byte, m *framing.Message) ([]byte, error) {
+	return framing.Packet{}.Append(dst, m)
+}
+
+// TestControlFramesKeepTheirOrder answers bytes by control frames while the
+// socket is full of messages and the peer takes a little now and then.
+func TestControlFramesKeepTheirOrder(t *testing.T) {
+	j := newJournal(nil)
+	_, addr := serve(t, engine.Config{Handler: j, Cores: 1, OutboxLimit: 64 << 20, OutboxSoftMark: 32 << 20,
+		Socket: engine.SocketOptions{WriteBuffer: 16 << 10}}, counting{})
+	c := dial(t, addr)
+	_ = c.SetReadBuffer(64 << 10)
+	s := j.session(t)
+	for range 4000 {
+		_ = s.Send(make([]byte, 2000))
+	}
+	const controls = 100
+	var got []byte
+	buf, last := make([]byte, 4<<10), uint32(0)
+	for seen, reads := 0, 0; seen < controls; reads++ {
+		if reads%8 == 0 && reads/8 < controls {
+			_, _ = c.Write([]byte{1})
+		}
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("after %d control frames and %d reads: %v", seen, reads, err)
+		}
+		got = append(got, buf[:n]...)
+		for {
+			var m framing.Message
+			n, err := framing.Packet{}.Decode(got, 0, 1<<20, &m)
+			if err != nil {
+				t.Fatal(err) // a control frame inside a message
+			}
+			if n == 0 {
+				break
+			}
+			if got = got[n:]; m.BizType == 0 {
+				continue
+			}
+			if seen++; m.ID != last+1 {
+				t.Fatalf("control frame %d behind %d", m.ID, last)
+			}
+			last = m.ID
+		}
+	}
+}
