@@ -75,6 +75,9 @@ func (s *Session) setReasonLocked(reason error) {
 	if !errors.Is(reason, ErrConnectionLost) {
 		s.muted.Store(true)
 	}
+	if s.out.lane != nil {
+		s.out.lane.broken.Store(true)
+	}
 	if s.reason == nil {
 		s.reason = reason
 		s.out.refused = reason

@@ -23,8 +23,9 @@ const (
 type consumer struct {
 	core    *core
 	handler Handler
-	m       framing.Message // what OnMessage gets
-	dirty   []*Session      // corked: flushed at the end of the batch
+	m       framing.Message // what OnMessage gets, and nobody else
+	lane    lane
+	dirty   []*Session // corked: flushed at the end of the batch
 }
 
 // batch consumes some of the ring and reports whether more may be there.
@@ -140,6 +141,7 @@ func (c *consumer) cork(s *Session) {
 
 // flush writes what the batch's sessions were sent.
 func (c *consumer) flush() {
+	c.closeLane()
 	for i, s := range c.dirty {
 		c.dirty[i] = nil
 		s.uncork()

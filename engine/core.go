@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/cpu"
+
 	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/internal/reactor"
 	"github.com/millrace/millrace/internal/ring"
@@ -32,8 +34,12 @@ type core struct {
 	large        largeTable
 	share        int // bytes: a message whose record is larger travels by reference
 	stopping     atomic.Bool
-	consumer     consumer
 	workerExited chan struct{}
+
+	// Written for each message, on a worker by another CPU than reads the rest.
+	_        cpu.CacheLinePad
+	consumer consumer
+	_        cpu.CacheLinePad
 
 	// Producers that wait for room in the ring.
 	stalled   atomic.Bool  // the loop waits
@@ -43,8 +49,8 @@ type core struct {
 
 	// Owned by the loop.
 	readBuf      []byte
-	cipherBuf    []byte          // for ciphertext; nil until there is TLS
-	inbound      framing.Message // what Decode fills
+	cipherBuf    []byte           // for ciphertext; nil until there is TLS
+	inbound      *framing.Message // what Decode fills: inline, the consumer's
 	batch        batch
 	decoding     bool // in Session.process
 	wheel        wheel.Wheel[Session]
@@ -75,6 +81,10 @@ func newCore(e *Engine, index int) (*core, error) {
 	c.consumer.core = c
 	c.consumer.handler = e.cfg.Handler
 	c.batch.core = c
+	c.inbound = new(framing.Message)
+	if c.inline {
+		c.inbound = &c.consumer.m
+	}
 	return c, nil
 }
 

@@ -204,7 +204,7 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			}
 			continue
 		}
-		n, ok, err := s.codec.Decode(s, b, seen, &c.inbound)
+		n, ok, err := s.codec.Decode(s, b, seen, c.inbound)
 		if err == nil && n == 0 && len(b) > s.engine.lim.MaxMessageSize+maxFrameOverhead {
 			err = ErrTooLarge
 		}
@@ -225,7 +225,7 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			break
 		}
 		delivered++
-		if !s.deliver(&c.inbound, len(b)) || s.readBlocks.Load() > 0 || s.inputDone {
+		if !s.deliver(c.inbound, len(b)) || s.readBlocks.Load() > 0 || s.inputDone {
 			s.unparsed = len(b) > 0
 			break
 		}

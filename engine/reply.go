@@ -8,9 +8,22 @@ import "github.com/millrace/millrace/framing"
 // compression. In OnMessage it takes the callback's own m; later, a clone.
 // Nobody else may use m during the call. Errors as for Send.
 func (s *Session) Reply(m *framing.Message, payload []byte) error {
-	if s.packets && s.replyPacket(m, payload) {
-		return nil
+	c := &s.core.consumer
+	if l := &c.lane; m == &c.m && l.session == s {
+		n := len(l.b)
+		if end := n + framing.PacketHeaderSize + len(payload); !l.broken.Load() && end <= l.limit && len(payload) <= l.max {
+			l.b = l.b[:end]
+			framing.PutPacketReply(l.b[n:end], m, payload)
+			l.messages++
+			return nil
+		}
+		c.closeLane() // it is broken or full, or payload is too large
 	}
+	return s.reply(m, payload)
+}
+
+// reply is Reply through the outbox.
+func (s *Session) reply(m *framing.Message, payload []byte) error {
 	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
 	m.Type = framing.OneWay
 	if typ == framing.Request {
@@ -20,28 +33,4 @@ func (s *Session) Reply(m *framing.Message, payload []byte) error {
 	err := s.SendMessage(m)
 	m.Type, m.Flags, m.Compression, m.Ext, m.Payload = typ, flags, comp, ext, body
 	return err
-}
-
-// replyPacket is Reply for what happens nearly always on a packet session: it
-// is open, and the reply fits the outbox's last block and stays below the soft
-// mark. Else it does nothing and reports false.
-func (s *Session) replyPacket(m *framing.Message, payload []byte) bool {
-	o := &s.out
-	size := framing.PacketHeaderSize + len(payload)
-	o.mu.Lock()
-	t := o.tail
-	if t == nil || t.room() < size || s.phase != phaseOpen ||
-		len(payload) > o.limits.MaxMessageSize || o.pending+size > o.limits.OutboxSoftMark {
-		o.mu.Unlock()
-		return false
-	}
-	t.b = framing.AppendPacketReply(t.b, m, payload)
-	o.pending += size
-	o.messages++
-	t.messages++
-	if !s.corked.Load() || o.pending >= flushBytes {
-		s.kickLocked()
-	}
-	o.mu.Unlock()
-	return true
 }

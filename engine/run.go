@@ -15,17 +15,7 @@ func (s *Session) decodeRun(b []byte) (rest []byte, delivered int) {
 	c := s.core
 	limit, room := s.engine.lim.MaxMessageSize, c.share-recordIDSize
 	for {
-		run, count := 0, 0
-		var n int
-		var err error
-		for {
-			n, err = framing.Packet{}.Decode(b[run:], 0, limit, &c.inbound)
-			if n == 0 || run+n > room {
-				break
-			}
-			run += n
-			count++
-		}
+		run, count := framing.PacketRun(b, limit, room)
 		if run > 0 {
 			if !c.putFrames(s, b[:run]) {
 				s.unparsed = true
@@ -33,17 +23,18 @@ func (s *Session) decodeRun(b []byte) (rest []byte, delivered int) {
 				return b, delivered
 			}
 			b, delivered = b[run:], delivered+count
-		}
-		switch {
-		case err != nil:
-			s.endAfterMessages(protocolError(err))
-			return nil, delivered
-		case n == 0:
-			return b, delivered
-		case n > room:
+		} else { // nothing, the start of a packet, a wrong one, or one that is too large for a record
+			n, err := framing.Packet{}.Decode(b, 0, limit, c.inbound)
+			switch {
+			case err != nil:
+				s.endAfterMessages(protocolError(err))
+				return nil, delivered
+			case n == 0:
+				return b, delivered
+			}
 			b = b[n:]
 			delivered++
-			if !s.deliver(&c.inbound, len(b)) {
+			if !s.deliver(c.inbound, len(b)) {
 				s.unparsed = len(b) > 0
 				return b, delivered
 			}
@@ -57,27 +48,30 @@ func (s *Session) decodeRun(b []byte) (rest []byte, delivered int) {
 
 // handlePackets is decodeAll for packets that are handled on the loop.
 func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
-	c := s.core
-	limit, h, m := s.engine.lim.MaxMessageSize, c.consumer.handler, &c.inbound
-	for {
-		n, err := framing.Packet{}.Decode(b, 0, limit, m)
+	c := &s.core.consumer
+	limit, h := s.engine.lim.MaxMessageSize, c.handler
+	for off := 0; ; {
+		n, err := framing.Packet{}.Decode(b[off:], 0, limit, &c.m)
 		if n == 0 {
 			if err != nil {
 				s.endAfterMessages(protocolError(err))
-				b = nil
+				return nil, delivered
 			}
-			return b, delivered
+			return b[off:], delivered
 		}
 		if s.muted.Load() {
 			s.inputDone = true
 			return nil, delivered
 		}
-		b = b[n:]
+		if off == 0 && n < len(b) {
+			c.openLane(s)
+		}
+		off += n
 		delivered++
-		h.OnMessage(s, m)
+		h.OnMessage(s, &c.m)
 		if s.readBlocks.Load() > 0 {
-			s.unparsed = len(b) > 0
-			return b, delivered
+			s.unparsed = off < len(b)
+			return b[off:], delivered
 		}
 	}
 }
@@ -96,14 +90,18 @@ func (c *core) putFrames(s *Session, frames []byte) bool {
 	return true
 }
 
-// frames runs OnMessage for every packet of a record.
+// frames runs OnMessage for every packet of a record. The loop has seen that
+// they are whole and right.
 func (c *consumer) frames(s *Session, p []byte) {
 	c.cork(s)
 	defer c.recover(s)
-	limit := s.engine.lim.MaxMessageSize
-	for len(p) > 0 && !s.muted.Load() {
-		n, _ := framing.Packet{}.Decode(p, 0, limit, &c.m) // the loop has seen that it is whole and right
-		p = p[n:]
-		c.handler.OnMessage(s, &c.m)
+	limit, h := s.engine.lim.MaxMessageSize, c.handler
+	for off := 0; off < len(p) && !s.muted.Load(); {
+		n, _ := framing.Packet{}.Decode(p[off:], 0, limit, &c.m)
+		if off == 0 && n < len(p) {
+			c.openLane(s)
+		}
+		off += n
+		h.OnMessage(s, &c.m)
 	}
 }

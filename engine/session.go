@@ -173,14 +173,19 @@ func (s *Session) sendLocked(m *framing.Message) error {
 		}
 		return err
 	}
+	s.congestLocked()
+	s.kickLocked()
+	return nil
+}
+
+// congestLocked stops the reading when more than the soft mark is queued. Only
+// the side that accepted stops: if both did, two peers that write more than they
+// read would wait for each other for ever.
+func (s *Session) congestLocked() {
 	if !s.congested && s.out.pending > s.out.limits.OutboxSoftMark && !s.Dialed() {
-		// Only the side that accepted stops reading: if both did, two peers that
-		// write more than they read would wait for each other for ever.
 		s.congested = true
 		s.blockRead()
 	}
-	s.kickLocked()
-	return nil
 }
 
 // sendLink is SendMessage on a Transport's session.

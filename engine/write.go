@@ -98,6 +98,10 @@ func (s *Session) afterFlushLocked() {
 // kickLocked starts a flush unless somebody else will do it: the present
 // writer, the loop when the socket has room, or the consumer that corked s.
 func (s *Session) kickLocked() {
+	if s.out.lane != nil {
+		s.out.lane.broken.Store(true)
+		return
+	}
 	if s.writing || s.blocked.Load() {
 		return
 	}

@@ -14,6 +14,14 @@ const PacketHeaderSize = 16
 // packetVersion is the only version of the packet format that there is.
 const packetVersion = 1
 
+// A header's first half must be packetVersion<<56 in the bits of packetFixed: the
+// version, and the upper six bits of compression and type, which both go from 0
+// to 2. That neither is 3 shows in the lower two, at packetLow.
+const (
+	packetFixed = 0xff<<56 | 0xfc<<48 | 0xfc<<40
+	packetLow   = 1<<48 | 1<<40
+)
+
 // Packet is the default framing: a 16-byte header that carries every field of a
 // Message but Stream, Text and Datagram, then Ext, then Payload (docs/WIRE.md
 // section 1).
@@ -42,8 +50,7 @@ func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	// A sum of 16 and 32 bits can't overflow 64, nor can it be cut off where an
 	// int has only 32.
 	body := int64(ext) + int64(uint32(tail>>16))
-	if head>>56 != packetVersion || body > int64(max) ||
-		uint8(head>>40) > uint8(Response) || uint8(head>>48) > uint8(CompressionZlib) {
+	if head&packetFixed != packetVersion<<56 || head&(head>>1)&packetLow != 0 || body > int64(max) {
 		return 0, packetRefused(b, max)
 	}
 	if int64(len(b)) < PacketHeaderSize+body {
@@ -64,6 +71,26 @@ func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 		m.Ext, m.Payload = m.Payload[:ext:ext], m.Payload[ext:]
 	}
 	return end, nil
+}
+
+// PacketRun finds the packets that lie whole at the start of b, without looking
+// into them: they are the first size bytes, at most limit, and count many. What
+// follows is the start of a packet, one that Decode refuses, or one that doesn't
+// fit the limit. max is as for Decode.
+func PacketRun(b []byte, max, limit int) (size, count int) {
+	rest := b[:min(len(b), limit)]
+	for len(rest) >= PacketHeaderSize {
+		head, tail := binary.BigEndian.Uint64(rest), binary.BigEndian.Uint64(rest[8:])
+		body := int64(tail>>48) + int64(uint32(tail>>16))
+		if head&packetFixed != packetVersion<<56 || head&(head>>1)&packetLow != 0 ||
+			body > int64(max) || body > int64(len(rest)-PacketHeaderSize) {
+			break
+		}
+		rest = rest[PacketHeaderSize+int(body):]
+		size += PacketHeaderSize + int(body)
+		count++
+	}
+	return size, count
 }
 
 // packetStart judges a packet of which less than the header has arrived.
@@ -138,21 +165,19 @@ func putPacketHeader(header *[PacketHeaderSize]byte, head, tail uint64) {
 	binary.LittleEndian.PutUint64(header[8:], bits.ReverseBytes64(tail))
 }
 
-// AppendPacketReply appends the packet that answers m with payload: a Response
-// to a Request, else a OneWay, with m's ID and BizType and nothing else of it.
-// It is what AppendPacket does for a server's usual message, without making a
-// Message of it first. dst must have the capacity for PacketHeaderSize plus
-// payload, which is below 4 GiB.
-func AppendPacketReply(dst []byte, m *Message, payload []byte) []byte {
-	typ := OneWay
+// PutPacketReply fills dst, of exactly PacketHeaderSize plus payload bytes, with
+// the packet that answers m with payload: a Response to a Request, else a
+// OneWay, with m's ID and BizType and nothing else of it. It is what AppendPacket
+// does for a server's usual message, without making a Message of it first.
+// payload is below 4 GiB and may not overlap with dst.
+func PutPacketReply(dst []byte, m *Message, payload []byte) {
+	head := uint64(packetVersion<<56) | uint64(m.BizType)<<32 | uint64(m.ID) // a OneWay
 	if m.Type == Request {
-		typ = Response
+		head |= uint64(Response) << 40
 	}
-	at := len(dst)
-	dst = dst[:at+PacketHeaderSize]
-	putPacketHeader((*[PacketHeaderSize]byte)(dst[at:]),
-		packetVersion<<56|uint64(typ)<<40|uint64(m.BizType)<<32|uint64(m.ID), uint64(len(payload))<<16)
-	return append(dst, payload...)
+	header := (*[PacketHeaderSize]byte)(dst)
+	putPacketHeader(header, head, uint64(len(payload))<<16)
+	copy(dst[PacketHeaderSize:], payload)
 }
 
 // packetUnencodable says which field AppendPacket refused.
