@@ -13,29 +13,27 @@ import (
 	"time"
 )
 
-// A contestant says how to start a server.
-type contestant struct {
-	name    string
-	program string
-	args    []string
-	raw     bool // it returns the bytes as they are
-}
-
 // A server is a contestant's running process.
 type server struct {
 	contestant
 	cmd *exec.Cmd
 	url string
+
+	exited chan struct{} // closed when the process has ended
 }
 
 const (
 	startTimeout = 10 * time.Second
 	stopTimeout  = 6 * time.Second
+	diedTimeout  = 500 * time.Millisecond
 )
 
 // start starts c from dir on a port of its own and waits for its ready line.
 func start(dir string, c contestant) (*server, error) {
 	cmd := exec.Command(filepath.Join(dir, c.program), append([]string{"--addr", "127.0.0.1:0"}, c.args...)...)
+	// A process group of its own: an interrupt from the terminal ends this
+	// program, which then ends its servers.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -44,10 +42,14 @@ func start(dir string, c contestant) (*server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &server{contestant: c, cmd: cmd}
+	s := &server{contestant: c, cmd: cmd, exited: make(chan struct{})}
 	timeout := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() }) // it may have ended
-	defer timeout.Stop()
-	s.url, err = readyURL(out)
+	s.url, err = readyURL(out, c)
+	timeout.Stop()
+	go func() {
+		_ = cmd.Wait() // ProcessState tells
+		close(s.exited)
+	}()
 	if err != nil {
 		s.stop()
 		return nil, err
@@ -55,25 +57,48 @@ func start(dir string, c contestant) (*server, error) {
 	return s, nil
 }
 
-// readyURL returns the tcp URL of the ready line that a server prints on out.
-func readyURL(out io.Reader) (string, error) {
+// readyURL returns c's URL from the ready line that its server prints on out.
+func readyURL(out io.Reader, c contestant) (string, error) {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		return "", fmt.Errorf("no ready line: %w", err)
 	}
 	fields := strings.Fields(line)
-	if len(fields) < 2 || fields[0] != "ready" || !strings.HasPrefix(fields[1], "tcp://") {
+	if len(fields) < 2 || fields[0] != "ready" {
 		return "", fmt.Errorf("not a ready line: %q", line)
 	}
-	return fields[1], nil
+	for _, url := range fields[1:] {
+		rest, ok := strings.CutPrefix(url, c.scheme+"://")
+		if !ok {
+			continue
+		}
+		if i := strings.IndexByte(rest, '/'); i < 0 && c.path == "" || i >= 0 && rest[i:] == c.path {
+			return url, nil
+		}
+	}
+	return "", fmt.Errorf("no %s://...%s in its ready line: %q", c.scheme, c.path, line)
+}
+
+// died says how the process ended, if it has. One that broke a connection by
+// dying is given a moment for the rest of its death.
+func (s *server) died() error {
+	select {
+	case <-s.exited:
+		return fmt.Errorf("its process has ended: %s", s.cmd.ProcessState)
+	case <-time.After(diedTimeout):
+		return nil
+	}
 }
 
 // stop ends the process, politely for a while.
 func (s *server) stop() {
-	timeout := time.AfterFunc(stopTimeout, func() { _ = s.cmd.Process.Kill() }) // it may have ended
-	defer timeout.Stop()
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		fmt.Fprintf(os.Stderr, "compare: %s: %v\n", s.name, err)
 	}
-	_ = s.cmd.Wait() // how it ends is no part of the comparison
+	select {
+	case <-s.exited: // how it ends is no part of the comparison
+	case <-time.After(stopTimeout):
+		_ = s.cmd.Process.Kill() // it may have ended
+		<-s.exited
+	}
 }

@@ -2,52 +2,52 @@
 // net, a goroutine a connection, bufio on both sides, and one flush for all the
 // requests that one read brought. It speaks packets (docs/WIRE.md section 1).
 //
-//	gonet [--addr HOST:PORT]
+//	gonet [--addr HOST:PORT] [--tls]
 //
-// It prints "ready tcp://HOST:PORT" and serves until it gets SIGINT or SIGTERM.
+// It prints "ready tcp://HOST:PORT", or tls:// where --tls puts crypto/tls in
+// between, and serves until it gets SIGINT or SIGTERM.
 package main
 
 import (
 	"bufio"
-	"encoding/binary"
+	"crypto/tls"
 	"flag"
-	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/millrace/millrace/bench/peers/internal/peer"
 	"github.com/millrace/millrace/framing"
 )
 
 const (
-	bufferSize     = 64 << 10 // bytes, as large as the engine's read buffer
-	maxMessageSize = 1 << 20  // bytes, the engine's default
+	bufferSize     = peer.BufferSize
+	maxMessageSize = peer.MaxMessageSize
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8001", "`HOST:PORT` to serve on; port 0 picks one")
-	flag.Parse()
-	listener, err := net.Listen("tcp", *addr)
+	var s server
+	flag.BoolVar(&s.tls, "tls", false, "serve TLS with a certificate that no client can verify")
+	peer.Main("gonet", s.serve)
+}
+
+type server struct{ tls bool }
+
+func (s *server) serve(addr string, ready func(url string)) error {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "gonet:", err)
-		os.Exit(1)
+		return err
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		listener.Close()
-	}()
-	fmt.Printf("ready tcp://%s\n", listener.Addr())
-	for {
-		conn, err := listener.Accept()
+	url := "tcp://" + listener.Addr().String()
+	if s.tls {
+		secure, err := peer.TLSConfig()
 		if err != nil {
-			return
+			return err
 		}
-		go serve(conn)
+		url = "tls://" + listener.Addr().String()
+		listener = tls.NewListener(listener, secure)
 	}
+	ready(url)
+	return peer.Accept(listener, serve)
 }
 
 // serve echoes packets until the peer ends or sends something else.
@@ -95,11 +95,7 @@ func peekSize(r *bufio.Reader, w *bufio.Writer) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	body := int64(binary.BigEndian.Uint16(head[8:])) + int64(binary.BigEndian.Uint32(head[10:]))
-	if body > maxMessageSize {
-		return 0, framing.ErrTooLarge
-	}
-	return framing.PacketHeaderSize + int(body), nil
+	return peer.PacketSize(head)
 }
 
 // takeFrame returns the next packet of size bytes: a view of r's buffer, which

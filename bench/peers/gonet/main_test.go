@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/bench/peers/internal/peertest"
 	"github.com/millrace/millrace/framing"
 )
 
@@ -41,6 +43,13 @@ func TestServe(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Error("the answers differ")
 	}
+}
+
+func TestEcho(t *testing.T) {
+	var plain, secure server
+	secure.tls = true
+	peertest.Packets(t, peertest.Dial(t, peertest.Start(t, plain.serve)))
+	peertest.Packets(t, tls.Client(peertest.Dial(t, peertest.Start(t, secure.serve)), &tls.Config{InsecureSkipVerify: true}))
 }
 
 // TestServeRefuses sends what isn't a packet, or is too large a one.

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A base is what a goal measures by.
+type base int
+
+const (
+	toFloor base = iota
+	toNamed      // the group's named rival
+	toBest       // the rival that does best by the goal's own metric
+)
+
+// A goal is a ratio that a contestant has to reach: at least factor, or at most
+// where less is better.
+type goal struct {
+	number   int // in the list at the end of the results
+	scenario scenario
+	name     string // of the contestant
+	metric   metric
+	base     base
+	factor   float64
+}
+
+// A result is one scenario's samples, of each contestant by round.
+type result struct {
+	group    *group
+	scenario scenario
+	runs     map[string][]sample // by the contestant's name
+}
+
+// best is the name of the rival that does best by m; empty without rivals.
+func (r *result) best(m metric) string {
+	best, bestValue := "", 0.0
+	for _, c := range r.group.contestants {
+		if c.role != rival || len(r.runs[c.name]) == 0 {
+			continue
+		}
+		value := median(collect(r.runs[c.name], m.of))
+		if best == "" || (value < bestValue) == m.lower && value != bestValue {
+			best, bestValue = c.name, value
+		}
+	}
+	return best
+}
+
+// baseName is the name of the contestant that b stands for; empty without it.
+func (r *result) baseName(b base, m metric) string {
+	switch b {
+	case toNamed:
+		return r.group.named
+	case toBest:
+		return r.best(m)
+	}
+	i := slices.IndexFunc(r.group.contestants, func(c contestant) bool { return c.role == floor })
+	if i < 0 {
+		return ""
+	}
+	return r.group.contestants[i].name
+}
+
+// ratios are own's figures by those of b, round by round; empty where either
+// wasn't measured.
+func (r *result) ratios(own string, b base, m metric) []float64 {
+	return m.ratios(r.runs[own], r.runs[r.baseName(b, m)])
+}
+
+// verdicts are the lines under a table: each goal of its scenario, whether the
+// median reaches it, and how many rounds do, which tells what that is worth.
+func (r *result) verdicts() []string {
+	var lines []string
+	for _, g := range r.group.goals {
+		values := r.ratios(g.name, g.base, g.metric)
+		if g.scenario != r.scenario || len(values) == 0 {
+			continue
+		}
+		least := "at least"
+		if g.metric.lower {
+			least = "at most"
+		}
+		verdict := "**not reached**"
+		if g.reached(median(values)) {
+			verdict = "reached"
+		}
+		count := 0
+		for _, v := range values {
+			if g.reached(v) {
+				count++
+			}
+		}
+		lines = append(lines, fmt.Sprintf("- Goal %d: %s, %s, %s %gx that of %s: %.3gx, %s (in %d of %d rounds)", g.number,
+			g.name, g.metric.name, least, g.factor, r.baseName(g.base, g.metric), median(values), verdict, count, len(values)))
+	}
+	return lines
+}
+
+// reached reports whether value, a ratio, is what g asks for.
+func (g *goal) reached(value float64) bool {
+	if g.metric.lower {
+		return value <= g.factor
+	}
+	return value >= g.factor
+}

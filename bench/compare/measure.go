@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/millrace/millrace/bench"
+)
+
+// measure starts g's contestants from dir and loads them, in turn within each
+// round. When ctx ends or a run fails it returns what the scenarios have so far,
+// and the error.
+func measure(ctx context.Context, g *group, dir string, set settings, progress io.Writer) (results []result, err error) {
+	var servers []*server
+	defer func() {
+		for _, s := range servers {
+			s.stop()
+		}
+	}()
+	for _, c := range g.contestants {
+		s, err := start(dir, c)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		servers = append(servers, s)
+	}
+	for _, sc := range g.scenarios {
+		r := result{group: g, scenario: sc, runs: map[string][]sample{}}
+		for round := range set.rounds {
+			fmt.Fprintf(progress, "%s, %s: round %d of %d\n", g.name, sc, round+1, set.rounds)
+			for _, s := range servers {
+				got, err := s.load(ctx, sc, set)
+				if err != nil {
+					if len(r.runs) > 0 {
+						results = append(results, r)
+					}
+					return results, fmt.Errorf("%s, %s, %s: %w", g.name, s.name, sc, err)
+				}
+				r.runs[s.name] = append(r.runs[s.name], got)
+			}
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// load makes one run against s.
+func (s *server) load(ctx context.Context, sc scenario, set settings) (sample, error) {
+	var before, after usage
+	var usageErr error
+	note := func(u *usage) func() {
+		return func() {
+			var err error
+			*u, err = usageOf(s.cmd.Process.Pid)
+			usageErr = errors.Join(usageErr, err)
+		}
+	}
+	got, err := bench.Run(ctx, bench.Config{
+		URL: s.url, Raw: s.raw, Sessions: sc.sessions, InFlight: sc.inFlight,
+		Duration: set.duration, Warmup: set.warmup,
+		AtStart: note(&before), AtEnd: note(&after),
+	})
+	switch {
+	case ctx.Err() != nil:
+		return sample{}, ctx.Err()
+	case err == nil && got.Errors > 0:
+		err = fmt.Errorf("%d sessions failed: %s", got.Errors, got.FirstError)
+	case err == nil && got.Messages == 0:
+		err = errors.New("no message came back in time")
+	case err == nil:
+		err = usageErr
+	}
+	if err != nil {
+		return sample{}, errors.Join(err, s.died())
+	}
+	own := newSample(got.Rate, got.Messages, before, after)
+	own.p50, own.p99 = got.LatencyP50, got.LatencyP99
+	return own, nil
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// report is a group's part of the results: what was measured, where, when and
+// how, and the tables.
+func report(g *group, results []result, set settings) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n", g.title)
+	fmt.Fprintf(&b, "%s Client and server on the same machine; every reply verified (ID, order, bytes).\n", g.about)
+	fmt.Fprintf(&b, "Each run measures %v after %v of warm-up, %d rounds, servers in turn. Ratios are taken within\n"+
+		"a round; all figures are medians of the rounds. Latency is closed-loop, of one request in each window.\n"+
+		"Calls are the server's reads and writes as the kernel counts them, wake-ups of its own threads included,\n"+
+		"waiting for events and sendmsg not (a dash where a server sends so). Waits are its threads' voluntary\n"+
+		"context switches.\n\n", set.duration, set.warmup, set.rounds)
+	fmt.Fprintf(&b, "- Machine: %s, %d CPUs, %s\n", cpuModel(), runtime.NumCPU(), kernel())
+	fmt.Fprintf(&b, "- Date: %s, %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"), runtime.Version())
+	fmt.Fprintf(&b, "- Command: `go run ./bench/compare --group %s --rounds %d --duration %v --warmup %v`\n",
+		g.name, set.rounds, set.duration, set.warmup)
+	for i := range results {
+		fmt.Fprintf(&b, "\n%s", results[i].table())
+	}
+	return b.String()
+}
+
+// cpuModel names the processor, or says that it can't be told.
+func cpuModel() string {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				return strings.TrimSpace(value)
+			}
+		}
+	}
+	return "unknown processor, " + runtime.GOARCH
+}
+
+// kernel names the operating system and its release.
+func kernel() string {
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return runtime.GOOS
+	}
+	return runtime.GOOS + " " + strings.TrimSpace(string(release))
+}

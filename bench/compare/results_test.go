@@ -1,0 +1,63 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestReplacePart(t *testing.T) {
+	b, e := beginMarker("tcp"), endMarker("tcp")
+	for _, c := range []struct{ name, file, want string }{
+		{"none yet", "# R\n\nby hand\n", "# R\n\nby hand\n\n" + b + "\nnew\n" + e + "\n"},
+		{"replaced", "top\n" + b + "\nold\n\nold\n" + e + "\nbottom\n", "top\n" + b + "\nnew\n" + e + "\nbottom\n"},
+		{"at the end without a line feed", b + "\n" + e, b + "\nnew\n" + e},
+		{"mentioned in the text", "see `" + b + "`\n" + b + "\nold\n" + e + "\n", "see `" + b + "`\n" + b + "\nnew\n" + e + "\n"},
+		{"another group's", beginMarker("ws") + "\nx\n" + endMarker("ws") + "\n", beginMarker("ws") + "\nx\n" + endMarker("ws") + "\n\n" + b + "\nnew\n" + e + "\n"},
+	} {
+		got, err := replacePart(c.file, "tcp", "new\n\n")
+		if err != nil || got != c.want {
+			t.Errorf("%s: %v, got\n%s\nwant\n%s", c.name, err, got, c.want)
+		}
+		if again, err := replacePart(got, "tcp", "new"); err != nil || again != got {
+			t.Errorf("%s: a second time changes it: %v\n%s", c.name, err, again)
+		}
+	}
+}
+
+func TestReplacePartRefuses(t *testing.T) {
+	b, e := beginMarker("tcp")+"\n", endMarker("tcp")+"\n"
+	for _, file := range []string{b, e, e + b, b + b + e, b + e + e, b + e + b + e} {
+		if got, err := replacePart(file, "tcp", "new"); err == nil {
+			t.Errorf("%q became %q", file, got)
+		}
+	}
+}
+
+func TestWritePart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "RESULTS.md")
+	for _, part := range []struct{ group, text string }{{"tcp", "one"}, {"ws", "two"}, {"tcp", "three"}} {
+		if err := writePart(path, part.group, part.text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	want := "# Results\n\n" + beginMarker("tcp") + "\nthree\n" + endMarker("tcp") + "\n\n" + beginMarker("ws") + "\ntwo\n" + endMarker("ws") + "\n"
+	if err != nil || string(got) != want {
+		t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
+	}
+	broken := strings.Replace(want, endMarker("ws"), "", 1)
+	if err := os.WriteFile(path, []byte(broken), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if checkResults(path, []group{wsGroup}) == nil || writePart(path, "ws", "four") == nil {
+		t.Error("no error for a marker without its other")
+	}
+	if got, _ := os.ReadFile(path); string(got) != broken {
+		t.Errorf("a refused file was changed to\n%s", got)
+	}
+	if rest, _ := filepath.Glob(path + ".*"); len(rest) > 0 {
+		t.Errorf("left behind: %v", rest)
+	}
+}
