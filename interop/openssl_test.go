@@ -1,0 +1,98 @@
+// Package interop talks to Millrace with software that others wrote. A test
+// whose tool is missing is skipped, and says so.
+package interop
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// tool returns the path of a program, or skips the test.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("SKIPPED: %s is not installed: %v", name, err)
+	}
+	return path
+}
+
+// serve starts an engine on a port of its own.
+func serve(t *testing.T, protocols ...engine.Protocol) (addr string) {
+	t.Helper()
+	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		_ = s.Reply(m, m.Payload)
+	})})
+	l, err := e.Listen("127.0.0.1:0", protocols...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return l.Addr().String()
+}
+
+// TestTLSKeyUpdate lets openssl change its keys in the middle of a session, and
+// ask the server to change its own (RFC 8446 section 4.6.3): the answer to that
+// is made while reading, and must come between the records of replies.
+func TestTLSKeyUpdate(t *testing.T) {
+	openssl := tool(t, "openssl")
+	addr := serve(t, engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Framed(framing.Line{}))
+	client := exec.Command(openssl, "s_client", "-connect", addr, "-tls1_3")
+	in, err := client.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, both, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }()
+	client.Stdout, client.Stderr = both, both
+	if err := client.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = both.Close()
+	patience := time.AfterFunc(time.Minute, func() { _ = client.Process.Kill() })
+	defer patience.Stop()
+	defer func() { _ = client.Wait() }()
+
+	lines := bufio.NewReader(out)
+	await := func(want string) {
+		t.Helper()
+		for {
+			line, err := lines.ReadString('\n')
+			if strings.TrimSpace(line) == want {
+				return
+			}
+			if err != nil {
+				t.Fatalf("waiting for %q: %v", want, err)
+			}
+		}
+	}
+	say := func(line string) {
+		t.Helper()
+		if _, err := io.WriteString(in, line+"\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("before")
+	await("before")
+	for _, command := range []string{"k", "K", "k", "K", "K"} { // its own keys; its own and the server's
+		say(command)
+		await("KEYUPDATE")
+		say("after " + command)
+		await("after " + command)
+	}
+	say("Q")
+}
