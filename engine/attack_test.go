@@ -330,47 +330,46 @@ func TestCloseOfAnEngineThatNeverStarted(t *testing.T) {
 }
 
 // TestDeliverEndsWithTheSession: whoever waits for room in the ring hears of the
-// session's end and of the engine's.
+// session's end and of the engine's. In Inline dispatch a link's messages don't
+// travel through it.
 func TestDeliverEndsWithTheSession(t *testing.T) {
-	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
-		for name, size := range map[string]int{"small": 10, "large": 60_000} {
-			t.Run(name, func(t *testing.T) {
-				gate := make(chan struct{})
-				h := engine.OnMessage(func(*engine.Session, *framing.Message) { <-gate })
-				f := &fake{}
-				e, _ := serve(t, engine.Config{Handler: h, Dispatch: d, Cores: 1, RingSize: 64 << 10, MaxMessageSize: 64 << 10}, f)
-				one, two := f.open(t), f.open(t)
-				failed := make(chan error, 2)
-				for _, l := range []*fakeLink{one, two} {
-					go func() {
-						for {
-							if err := l.session.Deliver(&framing.Message{Payload: make([]byte, size)}); err != nil {
-								failed <- err
-								return
-							}
+	for name, size := range map[string]int{"small": 10, "large": 60_000} {
+		t.Run(name, func(t *testing.T) {
+			gate := make(chan struct{})
+			h := engine.OnMessage(func(*engine.Session, *framing.Message) { <-gate })
+			f := &fake{}
+			e, _ := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, MaxMessageSize: 64 << 10}, f)
+			one, two := f.open(t), f.open(t)
+			failed := make(chan error, 2)
+			for _, l := range []*fakeLink{one, two} {
+				go func() {
+					for {
+						if err := l.session.Deliver(&framing.Message{Payload: make([]byte, size)}); err != nil {
+							failed <- err
+							return
 						}
-					}()
-				}
-				waitFor(t, "a full ring", func() bool { return one.fill() == 0 })
-				time.Sleep(20 * time.Millisecond)
-				why := errors.New("enough")
-				one.session.Abort(why)
-				if err := <-failed; err != why {
-					t.Fatal(err)
-				}
-				closed := make(chan struct{})
-				go func() { defer close(closed); _ = e.Close() }()
-				if err := <-failed; !errors.Is(err, engine.ErrClosed) {
-					t.Fatal(err)
-				}
-				close(gate)
-				<-closed
-				if n := e.Stats().Active; n != 0 {
-					t.Error(n, " sessions left")
-				}
-			})
-		}
-	})
+					}
+				}()
+			}
+			waitFor(t, "a full ring", func() bool { return one.fill() == 0 })
+			time.Sleep(20 * time.Millisecond)
+			why := errors.New("enough")
+			one.session.Abort(why)
+			if err := <-failed; err != why {
+				t.Fatal(err)
+			}
+			closed := make(chan struct{})
+			go func() { defer close(closed); _ = e.Close() }()
+			if err := <-failed; !errors.Is(err, engine.ErrClosed) {
+				t.Fatal(err)
+			}
+			close(gate)
+			<-closed
+			if n := e.Stats().Active; n != 0 {
+				t.Error(n, " sessions left")
+			}
+		})
+	}
 }
 
 // TestOnOpenComesFirstWithAFullRing opens a socket's session while the ring has

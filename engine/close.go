@@ -32,7 +32,7 @@ func (s *Session) end(reason error, abort bool) {
 	if s.link != nil {
 		s.setReasonLocked(reason)
 		s.out.mu.Unlock()
-		s.core.wakeWaiters()
+		s.wakeDeliverers()
 		s.link.Close(reason, abort)
 		return
 	}
@@ -195,6 +195,9 @@ func (s *Session) endAfterMessages(reason error) {
 // been handled. Replies that somebody still works on are waited for, unless
 // the peer broke the protocol.
 func (s *Session) messagesDone() {
+	if s.link != nil {
+		defer s.link.turn.take().pass() // behind the delivery that is under way
+	}
 	s.out.mu.Lock()
 	reason := s.ending
 	if s.holds > 0 && (errors.Is(reason, ErrPeerClosed) || errors.Is(reason, ErrShutdown)) {

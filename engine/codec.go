@@ -84,6 +84,7 @@ func (s *Session) adopt(p *streamProtocol) {
 func (s *Session) setCodec(c Codec) {
 	s.codec = s.unwrap(c)
 	_, s.packets = s.codec.(packets)
+	_, s.stateless = s.codec.(StatelessCodec)
 }
 
 // startSniffing starts the handshake deadline with a connection's first bytes;

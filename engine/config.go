@@ -16,7 +16,9 @@ const (
 	// and fed by the core's ring. The loop goes on reading meanwhile.
 	Workers Dispatch = iota
 	// Inline runs callbacks on the event loop, over the read buffer itself:
-	// the fastest way for handlers that never wait.
+	// the fastest way for handlers that never wait. Sessions of a Transport
+	// (QUIC) have OnMessage run by the goroutine that read the message; here as
+	// there never two callbacks of one session at a time.
 	Inline
 )
 
@@ -114,9 +116,9 @@ type Config struct {
 	// no bound.
 	MaxSessionsPerAddr int
 
-	// MaxHandshakes bounds the accepted stream connections that aren't open
-	// yet: silent, sniffed, or in their protocol's handshake. Default 16,384;
-	// negative means no bound.
+	// MaxHandshakes bounds the accepted connections that aren't open yet:
+	// silent, sniffed, or in their protocol's handshake, on all transports
+	// together. Default 16,384; negative means no bound.
 	MaxHandshakes int
 
 	// AcceptRate bounds the connections admitted a second, on the average and
@@ -152,6 +154,7 @@ type Limits struct {
 	IdleTimeout      time.Duration // 0 means none
 	LingerTimeout    time.Duration // 0 means not to wait
 	WriteTimeout     time.Duration // without progress; 0 means none
+	MaxHandshakes    int           // an engine; negative means no bound
 
 	engine *Engine // whose callbacks may not block; nil in tests of an Outbox alone
 }
@@ -249,5 +252,6 @@ func (c *Config) limits() Limits {
 		IdleTimeout:      c.IdleTimeout,
 		LingerTimeout:    c.LingerTimeout,
 		WriteTimeout:     c.WriteTimeout,
+		MaxHandshakes:    c.MaxHandshakes,
 	}
 }

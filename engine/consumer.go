@@ -85,9 +85,12 @@ func (c *consumer) record(kind uint32, p []byte) {
 func (c *consumer) messages(s *Session, p []byte) {
 	c.cork(s)
 	defer c.recover(s)
-	for len(p) > 0 && !s.muted.Load() {
-		n := getMessage(p, &c.m)
-		p = p[n:]
+	for off := 0; off < len(p) && !s.muted.Load(); {
+		n := getMessage(p[off:], &c.m)
+		if off == 0 && n < len(p) {
+			c.openLane(s)
+		}
+		off += n
 		c.handler.OnMessage(s, &c.m)
 	}
 }
@@ -104,6 +107,9 @@ func (c *consumer) message(s *Session, m *framing.Message) {
 
 func (c *consumer) open(s *Session) {
 	c.cork(s)
+	if s.link != nil {
+		defer s.link.turn.take().opened()
+	}
 	defer c.recover(s)
 	c.handler.OnOpen(s)
 }
@@ -111,7 +117,11 @@ func (c *consumer) open(s *Session) {
 // closed runs OnClose and forgets the session.
 func (c *consumer) closed(s *Session) {
 	defer s.core.forget(s)
+	if s.link != nil {
+		defer s.link.turn.take().pass()
+	}
 	defer c.recover(s)
+	s.muted.Store(true) // no OnMessage behind OnClose, whatever a Transport delivers
 	reason := s.Err()
 	c.core.stats.closed.add(reason)
 	c.handler.OnClose(s, reason)
@@ -141,7 +151,7 @@ func (c *consumer) cork(s *Session) {
 
 // flush writes what the batch's sessions were sent.
 func (c *consumer) flush() {
-	c.closeLane()
+	c.closeLane(false)
 	for i, s := range c.dirty {
 		c.dirty[i] = nil
 		s.uncork()

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"sync/atomic"
+
+	"github.com/millrace/millrace/framing"
 )
 
 const (
@@ -12,7 +14,7 @@ const (
 	laneWorth = laneSize / 4
 )
 
-// A lane is where a consumer puts the replies to a run of a session's packets:
+// A lane is where a consumer puts the replies to a run of a session's messages:
 // a block that only the consumer touches, so that a reply takes no lock. What
 // is in it comes in front of everything else that was queued since it was opened;
 // so it opens when nothing is queued, and nothing is written until it is closed.
@@ -22,45 +24,73 @@ const (
 // Session.Reply knows that it is called from the callback by the message that it
 // answers, which is the consumer's own and lent to the callback alone.
 type lane struct {
+	consumer *consumer
 	session  *Session    // that it is open for, or nil
 	b        []byte      // the replies
+	packets  int         // bytes that b may hold where the session speaks packets, else 0
 	limit    int         // bytes that b may hold
-	max      int         // bytes of payload that a reply may have
 	messages int         // in b
 	broken   atomic.Bool // set with the session's out.mu held
 	block    *block      // b's memory; nil until the lane is opened
 }
 
+// append encodes m at the lane's end, and reports false where only the outbox can
+// tell what becomes of m; the lane is closed then.
+func (l *lane) append(m *framing.Message) bool {
+	s := l.session
+	size := len(m.Ext) + len(m.Payload) + encodeSlack
+	if !l.broken.Load() && len(l.b)+size > l.limit && size <= l.limit {
+		l.consumer.closeLane(true) // full: it goes on empty, if the socket takes that much
+		l.consumer.openLane(s)
+	}
+	if l.session == s && !l.broken.Load() && len(l.b)+size <= l.limit {
+		if b, err := s.codec.Append(l.b, m); err == nil {
+			if len(b) > len(l.b) {
+				l.b = b
+				l.messages++
+			}
+			return true
+		}
+	}
+	l.consumer.closeLane(false)
+	return false
+}
+
 // openLane opens the lane for s, which is corked, if nothing is queued there.
 func (c *consumer) openLane(s *Session) {
 	l := &c.lane
-	if l.session == s {
+	if l.session == s || !s.stateless {
 		return
 	}
-	c.closeLane()
+	c.closeLane(false)
 	s.out.mu.Lock()
 	if s.out.pending == 0 && s.phase == phaseOpen && !s.writing {
 		if l.block == nil {
 			l.block = newBlock(laneSize)
 		}
 		l.b = l.block.b
-		l.limit = min(laneSize, s.out.limits.OutboxSoftMark)
-		l.max = s.out.limits.MaxMessageSize
+		// So no payload above MaxMessageSize fits.
+		l.limit = min(laneSize, s.out.limits.OutboxSoftMark, s.out.limits.MaxMessageSize+framing.PacketHeaderSize)
+		l.packets = 0
+		if s.packets {
+			l.packets = l.limit
+		}
 		l.broken.Store(false)
-		l.session, s.out.lane = s, l
+		l.consumer, l.session, s.out.lane = c, s, l
 	}
 	s.out.mu.Unlock()
 }
 
-// closeLane queues what the lane holds, and writes it if it is much.
-func (c *consumer) closeLane() {
+// closeLane queues what the lane holds, and writes it if it is much, or if flush
+// says so.
+func (c *consumer) closeLane(flush bool) {
 	s := c.lane.session
 	if s == nil {
 		return
 	}
 	s.out.mu.Lock()
 	s.mergeLaneLocked(&c.lane)
-	if s.out.pending >= laneWorth && !s.writing && !s.blocked.Load() {
+	if (flush || s.out.pending >= laneWorth) && !s.writing && !s.blocked.Load() {
 		s.flushLocked()
 	}
 	s.out.mu.Unlock()
@@ -78,7 +108,7 @@ func (s *Session) mergeLaneLocked(l *lane) {
 		b = blockOf(l.b)
 	} else {
 		b, l.block = l.block, nil
-		b.b = b.b[:n]
+		b.b = l.b
 	}
 	b.messages = messages
 	o.messages += messages

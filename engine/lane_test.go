@@ -47,11 +47,14 @@ func TestRepliesAndSendsKeepTheirOrder(t *testing.T) {
 		{MaxMessageSize: 300},
 		{OutboxSoftMark: 200},
 	} {
-		eachDispatch(t, func(t *testing.T, d engine.Dispatch) { repliesAndSends(t, d, limits) })
+		eachDispatch(t, func(t *testing.T, d engine.Dispatch) { repliesAndSends(t, d, limits, engine.Packets()) })
+		eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+			repliesAndSends(t, d, limits, engine.Framed(framing.Packet{})) // the way of codecs in general
+		})
 	}
 }
 
-func repliesAndSends(t *testing.T, d engine.Dispatch, cfg engine.Config) {
+func repliesAndSends(t *testing.T, d engine.Dispatch, cfg engine.Config, protocol engine.Protocol) {
 	const answers, pushes = 20_000, 5000
 	var pusher sync.WaitGroup
 	cfg.Dispatch = d
@@ -73,7 +76,7 @@ func repliesAndSends(t *testing.T, d engine.Dispatch, cfg engine.Config) {
 			_ = s.Reply(m.Clone(), m.Payload)
 		}
 	})
-	_, addr := serve(t, cfg)
+	_, addr := serve(t, cfg, protocol)
 	c := dial(t, addr)
 	var requests []byte
 	for i := range uint32(answers) {

@@ -41,6 +41,8 @@ func (packets) Append(dst []byte, m *framing.Message) ([]byte, error) {
 	return framing.Packet{}.Append(dst, m)
 }
 
+func (packets) StatelessAppend() {}
+
 func (packets) Goodbye(dst []byte, _ error) []byte { return dst }
 
 // Framed is a stream protocol that carries messages by framer and nothing else,
@@ -77,5 +79,7 @@ func (f framed) Decode(s *Session, b []byte, seen int, m *framing.Message) (int,
 func (f framed) Append(dst []byte, m *framing.Message) ([]byte, error) {
 	return f.framer.Append(dst, m)
 }
+
+func (framed) StatelessAppend() {}
 
 func (framed) Goodbye(dst []byte, _ error) []byte { return dst }

@@ -77,6 +77,16 @@ type Codec interface {
 	Goodbye(dst []byte, reason error) []byte
 }
 
+// StatelessCodec is implemented by a Codec whose Append depends on nothing that
+// earlier calls left behind: several may run at a time, and what they return may
+// be written in another order than it was made. Such a session's replies to many
+// messages that came at once are encoded without its outbox lock.
+type StatelessCodec interface {
+	Codec
+	// StatelessAppend does nothing: it makes the promise.
+	StatelessAppend()
+}
+
 // Handshaker is implemented by a Codec that must exchange bytes before messages
 // can flow. Its session opens when the codec calls Session.Establish, within
 // Config.HandshakeTimeout. A Codec without it is open from the start.
@@ -156,6 +166,35 @@ type OpenInfo struct {
 	Remote netip.AddrPort // the peer's address
 	Local  netip.AddrPort // this side's
 	Dialed bool           // this side opened the connection
+
+	// Admitted says that Host.Admit let the connection in, by the same Remote.
+	Admitted bool
+}
+
+// Admit asks, for a Transport, whether a connection of a peer at remote may
+// begin its handshake: the engine counts it for Config.MaxSessions,
+// MaxSessionsPerAddr, AcceptRate and MaxHandshakes. An error, ErrRefused or ErrShutdown with
+// details, is counted already: the Transport turns the peer away before it has spent anything. After nil
+// it must call Open with OpenInfo.Admitted, or Abandon, once. It doesn't block.
+func (h *Host) Admit(remote netip.AddrPort) error {
+	e := h.engine
+	err := e.admit(remote.Addr())
+	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
+		e.release(remote.Addr())
+		err = errMaxHandshakes
+	}
+	if err != nil {
+		e.countRefused(err)
+	}
+	return err
+}
+
+// Abandon ends what Admit began, of a connection that ended for that reason
+// before it became a session; it is counted as refused.
+func (h *Host) Abandon(remote netip.AddrPort, reason error) {
+	h.engine.admission.endHandshake()
+	h.engine.release(remote.Addr())
+	h.engine.countRefused(reason)
 }
 
 // Open makes a session of a connection whose handshake is done. OnOpen is

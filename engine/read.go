@@ -225,6 +225,9 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			break
 		}
 		delivered++
+		if c.inline && delivered == 1 && len(b) > 0 {
+			c.consumer.openLane(s)
+		}
 		if !s.deliver(c.inbound, len(b)) || s.readBlocks.Load() > 0 || s.inputDone {
 			s.unparsed = len(b) > 0
 			break

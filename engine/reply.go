@@ -9,28 +9,33 @@ import "github.com/millrace/millrace/framing"
 // Nobody else may use m during the call. Errors as for Send.
 func (s *Session) Reply(m *framing.Message, payload []byte) error {
 	c := &s.core.consumer
-	if l := &c.lane; m == &c.m && l.session == s {
-		n := len(l.b)
-		if end := n + framing.PacketHeaderSize + len(payload); !l.broken.Load() && end <= l.limit && len(payload) <= l.max {
-			l.b = l.b[:end]
-			framing.PutPacketReply(l.b[n:end], m, payload)
-			l.messages++
-			return nil
-		}
-		c.closeLane() // it is broken or full, or payload is too large
+	l := &c.lane
+	if m != &c.m || l.session != s {
+		return s.reply(m, payload, nil)
 	}
-	return s.reply(m, payload)
+	at := len(l.b)
+	if end := at + framing.PacketHeaderSize + len(payload); end <= l.packets && !l.broken.Load() {
+		l.b = l.b[:end]
+		framing.PutPacketReply(l.b[at:], m, payload)
+		l.messages++
+		return nil
+	}
+	return s.reply(m, payload, l)
 }
 
-// reply is Reply through the outbox.
-func (s *Session) reply(m *framing.Message, payload []byte) error {
+// reply is Reply through l, or where there is none, or it has no room, through
+// the outbox.
+func (s *Session) reply(m *framing.Message, payload []byte, l *lane) error {
 	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
 	m.Type = framing.OneWay
 	if typ == framing.Request {
 		m.Type = framing.Response
 	}
 	m.Flags, m.Compression, m.Ext, m.Payload = 0, 0, nil, payload
-	err := s.SendMessage(m)
+	var err error
+	if l == nil || !l.append(m) {
+		err = s.SendMessage(m)
+	}
 	m.Type, m.Flags, m.Compression, m.Ext, m.Payload = typ, flags, comp, ext, body
 	return err
 }

@@ -51,18 +51,20 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 	c := &s.core.consumer
 	limit, h := s.engine.lim.MaxMessageSize, c.handler
 	for off := 0; ; {
-		n, err := framing.Packet{}.Decode(b[off:], 0, limit, &c.m)
-		if n == 0 {
-			if err != nil {
-				s.endAfterMessages(protocolError(err))
-				return nil, delivered
-			}
-			return b[off:], delivered
+		p := b[off:]
+		if len(p) < framing.PacketHeaderSize {
+			return s.lastPacket(p, delivered)
+		}
+		head := framing.ReadPacketHeader(p)
+		n, ok := head.Size(limit)
+		if !ok || n > len(p) {
+			return s.lastPacket(p, delivered)
 		}
 		if s.muted.Load() {
 			s.inputDone = true
 			return nil, delivered
 		}
+		head.Fill(&c.m, p[framing.PacketHeaderSize:n:n])
 		if off == 0 && n < len(b) {
 			c.openLane(s)
 		}
@@ -74,6 +76,16 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 			return b[off:], delivered
 		}
 	}
+}
+
+// lastPacket ends handlePackets at what isn't a whole packet.
+func (s *Session) lastPacket(p []byte, delivered int) ([]byte, int) {
+	c := &s.core.consumer
+	if _, err := (framing.Packet{}).Decode(p, 0, s.engine.lim.MaxMessageSize, &c.m); err != nil {
+		s.endAfterMessages(protocolError(err))
+		return nil, delivered
+	}
+	return p, delivered
 }
 
 // putFrames publishes whole packets of s as they came; false when the ring has
@@ -97,7 +109,10 @@ func (c *consumer) frames(s *Session, p []byte) {
 	defer c.recover(s)
 	limit, h := s.engine.lim.MaxMessageSize, c.handler
 	for off := 0; off < len(p) && !s.muted.Load(); {
-		n, _ := framing.Packet{}.Decode(p[off:], 0, limit, &c.m)
+		b := p[off:]
+		head := framing.ReadPacketHeader(b)
+		n, _ := head.Size(limit)
+		head.Fill(&c.m, b[framing.PacketHeaderSize:n:n])
 		if off == 0 && n < len(p) {
 			c.openLane(s)
 		}

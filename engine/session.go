@@ -26,7 +26,7 @@ type Session struct {
 	core      *core
 	listener  *Listener       // nil for a dialed session
 	transport *transportStats // name and counters of its protocol
-	link      Link            // the transport's, nil for a socket of the reactor
+	link      *attachedLink   // the transport's, nil for a socket of the reactor
 	id        ID
 	remote    netip.AddrPort
 	local     netip.AddrPort // of links; sockets are asked
@@ -59,6 +59,7 @@ type Session struct {
 	throttle  *throttle // nil without rates
 	owed      uint8
 	packets   bool // codec is packets: what the hot path knows by heart
+	stateless bool // codec is a StatelessCodec
 	opened    bool // Establish was called
 	sniffing  bool // first bytes came, and were too few
 	shutdown  bool // the session ends when unparsed is handled
@@ -192,6 +193,9 @@ func (s *Session) congestLocked() {
 func (s *Session) sendLink(m *framing.Message) error {
 	if s.closing.Load() {
 		return s.Err()
+	}
+	if s.sendDirectly(m) {
+		return nil
 	}
 	if err := s.link.Send(m); err != nil {
 		if err == ErrSlowConsumer {

@@ -39,7 +39,7 @@ func (o *Outbox) makeRoom(need int) error {
 		}
 		return nil
 	case Block:
-		if e := o.limits.engine; e != nil && e.callbacks.current() {
+		if e := o.limits.engine; e != nil && (e.callbacks.current() || handlesDirectly()) {
 			return ErrWouldBlock
 		}
 		for o.refused == nil && o.pending > 0 && o.pending+need > o.limits.OutboxLimit {

@@ -140,7 +140,7 @@ func (s *Session) uncork() {
 // blockRead adds a reason not to read from the peer.
 func (s *Session) blockRead() {
 	if s.readBlocks.Add(1) == 1 && s.link != nil {
-		s.link.PauseReading(true)
+		s.tellReading()
 	}
 }
 
@@ -150,7 +150,7 @@ func (s *Session) unblockRead() {
 		return
 	}
 	if s.link != nil {
-		s.link.PauseReading(false)
+		s.tellReading()
 		return
 	}
 	_ = s.core.loop.Trigger(resumeReadTask, s)

@@ -55,13 +55,14 @@ type Message struct {
 	// reply returns there; 0 on transports with one stream.
 	Stream uint64
 
+	// In the order of the packet's header, which is written here as a whole.
 	ID          uint32 // the originator's number; a Response echoes its Request's
-	Flags       Flags
+	BizType     uint8  // the application's own, carried untouched
 	Type        Type
-	BizType     uint8 // the application's own, carried untouched
 	Compression Compression
 	Text        bool // the message was, or is to be, a WebSocket text message
 	Datagram    bool // the message came, or is to go, unreliably
+	Flags       Flags
 }
 
 // Clone returns a copy of m that owns its bytes.

@@ -44,33 +44,16 @@ func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	if len(b) < PacketHeaderSize {
 		return 0, packetStart(b)
 	}
-	head := binary.BigEndian.Uint64(b)     // version, compression, type, biz_type, message_id
-	tail := binary.BigEndian.Uint64(b[8:]) // ext_len, payload_len, flags
-	ext := int(tail >> 48)
-	// A sum of 16 and 32 bits can't overflow 64, nor can it be cut off where an
-	// int has only 32.
-	body := int64(ext) + int64(uint32(tail>>16))
-	if head&packetFixed != packetVersion<<56 || head&(head>>1)&packetLow != 0 || body > int64(max) {
+	h := ReadPacketHeader(b)
+	n, ok := h.Size(max)
+	if !ok {
 		return 0, packetRefused(b, max)
 	}
-	if int64(len(b)) < PacketHeaderSize+body {
+	if n > len(b) {
 		return 0, nil
 	}
-	end := PacketHeaderSize + int(body)
-	m.Payload = b[PacketHeaderSize:end:end]
-	m.Ext = nil
-	m.Stream = 0
-	m.ID = uint32(head)
-	m.Flags = Flags(tail)
-	m.Type = Type(head >> 40)
-	m.BizType = uint8(head >> 32)
-	m.Compression = Compression(head >> 48)
-	m.Text = false
-	m.Datagram = false
-	if ext != 0 {
-		m.Ext, m.Payload = m.Payload[:ext:ext], m.Payload[ext:]
-	}
-	return end, nil
+	h.Fill(m, b[PacketHeaderSize:n:n])
+	return n, nil
 }
 
 // PacketRun finds the packets that lie whole at the start of b, without looking
@@ -80,17 +63,57 @@ func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 func PacketRun(b []byte, max, limit int) (size, count int) {
 	rest := b[:min(len(b), limit)]
 	for len(rest) >= PacketHeaderSize {
-		head, tail := binary.BigEndian.Uint64(rest), binary.BigEndian.Uint64(rest[8:])
-		body := int64(tail>>48) + int64(uint32(tail>>16))
-		if head&packetFixed != packetVersion<<56 || head&(head>>1)&packetLow != 0 ||
-			body > int64(max) || body > int64(len(rest)-PacketHeaderSize) {
+		n, ok := ReadPacketHeader(rest).Size(max)
+		if !ok || n > len(rest) {
 			break
 		}
-		rest = rest[PacketHeaderSize+int(body):]
-		size += PacketHeaderSize + int(body)
+		rest = rest[n:]
+		size += n
 		count++
 	}
 	return size, count
+}
+
+// PacketHeader is the fixed header of a packet as it was read, not judged: for
+// those to whom a call of Decode a packet is too much. Its methods are small
+// enough to be inlined.
+type PacketHeader struct {
+	head uint64 // version, compression, type, biz_type, message_id
+	tail uint64 // ext_len, payload_len, flags
+}
+
+// ReadPacketHeader reads the first PacketHeaderSize bytes of b, which must be
+// there.
+func ReadPacketHeader(b []byte) PacketHeader {
+	return PacketHeader{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+}
+
+// Size returns how many bytes the packet has in all, and not ok for one that
+// Decode, which says why, would refuse; max is as there.
+func (h PacketHeader) Size(max int) (n int, ok bool) {
+	// A sum of 16 and 32 bits can't overflow 64, nor can it be cut off where an
+	// int has only 32.
+	body := h.tail>>48 + h.tail>>16&math.MaxUint32
+	return PacketHeaderSize + int(body),
+		h.head&packetFixed == packetVersion<<56 && h.head&(h.head>>1)&packetLow == 0 && body <= uint64(max)
+}
+
+// Fill sets every field of m to the packet's, whose bytes behind the header are
+// body, which m aliases.
+func (h PacketHeader) Fill(m *Message, body []byte) {
+	m.Payload = body
+	m.Ext = nil
+	m.Stream = 0
+	m.ID = uint32(h.head)
+	m.Flags = Flags(h.tail)
+	m.Type = Type(h.head >> 40)
+	m.BizType = uint8(h.head >> 32)
+	m.Compression = Compression(h.head >> 48)
+	m.Text = false
+	m.Datagram = false
+	if n := h.tail >> 48; n != 0 {
+		m.Ext, m.Payload = body[:n:n], body[n:]
+	}
 }
 
 // packetStart judges a packet of which less than the header has arrived.

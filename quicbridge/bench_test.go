@@ -21,9 +21,10 @@ const benchPayload = 64 // bytes
 
 // BenchmarkEcho compares Millrace with echo servers written by hand on quic-go:
 // one that answers each read in one write, and one that writes each message. The
-// client, on the same CPUs, is the same for all, and checks every reply.
+// client, on the same CPUs, is the same for all, and checks every reply. Compare
+// medians of several runs with -count 1, which take turns.
 func BenchmarkEcho(b *testing.B) {
-	for _, load := range []struct{ streams, inFlight int }{{1, 256}, {64, 16}, {1, 1}} {
+	for _, load := range []struct{ streams, inFlight int }{{1, 256}, {64, 1}, {64, 16}, {1, 1}} {
 		for _, kind := range []string{"workers", "inline", "coalescing", "each"} {
 			b.Run(fmt.Sprintf("%dx%d/%s", load.streams, load.inFlight, kind), func(b *testing.B) {
 				var addr string
@@ -108,11 +109,7 @@ func askAndCheck(q *quic.Conn, n, inFlight int) error {
 
 // handWritten is an echo server on plain quic-go.
 func handWritten(b *testing.B, coalesce bool) string {
-	certificate, err := developmentCertificate()
-	if err != nil {
-		b.Fatal(err)
-	}
-	l, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{ALPN}}, nil)
+	l, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{developmentCertificate(b)}, NextProtos: []string{ALPN}}, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,59 +1,16 @@
 package quicbridge
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
-	"sync"
-	"time"
+	"sync/atomic"
+
+	"github.com/millrace/millrace/engine"
 )
 
 // errNoCertificate is returned by Listen for a Config.TLS that serves nobody.
 var errNoCertificate = errors.New("quicbridge: Config.TLS has no certificate")
-
-// developmentLifetime is short, so that nobody comes to rely on it.
-const developmentLifetime = 14 * 24 * time.Hour
-
-// developmentCertificate returns the process's own self-signed certificate. Its
-// key is on P-256, because msgtrans's clients don't accept P-384.
-var developmentCertificate = sync.OnceValues(func() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("quicbridge: development key: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("quicbridge: development serial: %w", err)
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "Millrace development"},
-		NotBefore:             now.Add(-time.Hour), // clocks differ
-		NotAfter:              now.Add(developmentLifetime),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("quicbridge: development certificate: %w", err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("quicbridge: development certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
-})
 
 // serverTLS returns the configuration of a listener, which chooses by the
 // client's ALPN: with millrace/1 among its offers that is selected; a client
@@ -65,29 +22,41 @@ func (p *Protocol) serverTLS() (*tls.Config, error) {
 		return nil, err
 	}
 	own := base.GetConfigForClient
-	compat := withALPN(base)
-	packets := withALPN(base, ALPN)
+	usual := newServing(base)
+	var last atomic.Pointer[serving] // of what own chose
+	packets := usual.packets
 	packets.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		var chosen *tls.Config
-		var err error
+		chosen := usual
 		if own != nil {
-			chosen, err = own(hello)
+			c, err := own(hello)
+			if err != nil {
+				return nil, err
+			}
+			if c != nil {
+				if chosen = last.Load(); chosen == nil || chosen.base != c {
+					chosen = newServing(c)
+					last.Store(chosen)
+				}
+			}
 		}
-		msgtrans := len(hello.SupportedProtos) == 0
 		switch {
-		case err != nil:
-			return nil, err
-		case chosen != nil && msgtrans:
-			return withALPN(chosen), nil
-		case chosen != nil:
-			return withALPN(chosen, ALPN), nil
-		case msgtrans:
-			return compat, nil
+		case len(hello.SupportedProtos) == 0:
+			return chosen.compat, nil
+		case chosen == usual:
+			return nil, nil // packets itself
 		default:
-			return nil, nil // packets itself, which spares each connection a copy
+			return chosen.packets, nil
 		}
 	}
 	return packets, nil
+}
+
+// serving is a configuration for each kind of peer, made of base once: it holds
+// the keys of session tickets.
+type serving struct{ base, packets, compat *tls.Config }
+
+func newServing(base *tls.Config) *serving {
+	return &serving{base: base, packets: withALPN(base, ALPN), compat: withALPN(base)}
 }
 
 // withALPN returns a copy of base that negotiates protos and asks nobody else.
@@ -95,6 +64,7 @@ func withALPN(base *tls.Config, protos ...string) *tls.Config {
 	c := base.Clone()
 	c.NextProtos = protos
 	c.GetConfigForClient = nil
+	c.MinVersion = tls.VersionTLS13 // RFC 9001 section 4.2
 	return c
 }
 
@@ -107,12 +77,12 @@ func (p *Protocol) certificates() (*tls.Config, error) {
 		}
 		return own, nil
 	}
-	certificate, err := developmentCertificate()
-	if err != nil {
-		return nil, err
+	development := engine.TLS(engine.TLSConfig{SelfSigned: true})
+	if err := development.Validate(); err != nil {
+		return nil, fmt.Errorf("quicbridge: %w", err)
 	}
 	p.config.Logger.Warn("quicbridge: Config.TLS is not set; serving with a development certificate that no client can verify")
-	return &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}, nil
+	return development.ServerConfig(), nil
 }
 
 // clientTLS returns the configuration of a dialed connection to host.

@@ -14,10 +14,12 @@ import (
 
 // TestHazard15ReplyThenClose: everything sent before Close arrives, at a plain
 // client that reads to the streams' ends and at a Millrace one.
-func TestHazard15ReplyThenClose(t *testing.T) {
+func TestHazard15ReplyThenClose(t *testing.T) { eachDispatch(t, testHazard15ReplyThenClose) }
+
+func testHazard15ReplyThenClose(t *testing.T, d engine.Dispatch) {
 	const n = 200
 	payload := strings.Repeat("x", 10_000)
-	srv := serve(t, engine.Config{LingerTimeout: testPatience, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, LingerTimeout: testPatience, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		for i := range n {
 			_ = s.SendMessage(&framing.Message{ID: uint32(i), Stream: m.Stream, Payload: []byte(payload)})
 		}
@@ -41,7 +43,7 @@ func TestHazard15ReplyThenClose(t *testing.T) {
 	})
 	t.Run("millrace", func(t *testing.T) {
 		for range 10 {
-			c := newClient(t, engine.Config{}, Config{})
+			c := newClient(t, engine.Config{Dispatch: d}, Config{})
 			s := c.dial(t, srv.addr)
 			if err := s.SendMessage(&framing.Message{Type: framing.Request, ID: 7}); err != nil {
 				t.Fatal(err)
@@ -58,7 +60,9 @@ func TestHazard15ReplyThenClose(t *testing.T) {
 
 // TestHazard15SendThenClose: everything that a client sent before Close is
 // handled by the server.
-func TestHazard15SendThenClose(t *testing.T) {
+func TestHazard15SendThenClose(t *testing.T) { eachDispatch(t, testHazard15SendThenClose) }
+
+func testHazard15SendThenClose(t *testing.T, d engine.Dispatch) {
 	for _, typ := range []framing.Type{framing.OneWay, framing.Request} {
 		var r recorder
 		r.onMsg = func(s *engine.Session, m *framing.Message) {
@@ -69,8 +73,8 @@ func TestHazard15SendThenClose(t *testing.T) {
 				_ = s.Reply(m, m.Payload)
 			}
 		}
-		srv := serve(t, engine.Config{Handler: &r}, Config{})
-		c := newClient(t, engine.Config{LingerTimeout: testPatience}, Config{})
+		srv := serve(t, engine.Config{Dispatch: d, Handler: &r}, Config{})
+		c := newClient(t, engine.Config{Dispatch: d, LingerTimeout: testPatience}, Config{})
 		s := c.dial(t, srv.addr)
 		const n = 300
 		for i := range n {
@@ -153,9 +157,11 @@ func TestCloseCodes(t *testing.T) {
 
 // TestHazard16Shutdown: what was asked before a shutdown is answered, the code
 // says why the session ends, and a peer that doesn't read can't hold it up.
-func TestHazard16Shutdown(t *testing.T) {
+func TestHazard16Shutdown(t *testing.T) { eachDispatch(t, testHazard16Shutdown) }
+
+func testHazard16Shutdown(t *testing.T, d engine.Dispatch) {
 	var handled atomic.Int32
-	srv := serve(t, engine.Config{LingerTimeout: 500 * time.Millisecond,
+	srv := serve(t, engine.Config{Dispatch: d, LingerTimeout: 500 * time.Millisecond,
 		Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 			time.Sleep(time.Millisecond)
 			handled.Add(1)
@@ -232,9 +238,11 @@ func TestNoLinger(t *testing.T) {
 }
 
 // TestHazard12Cycles: connections that come and go leave nothing behind.
-func TestHazard12Cycles(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{})
-	c := newClient(t, engine.Config{}, Config{})
+func TestHazard12Cycles(t *testing.T) { eachDispatch(t, testHazard12Cycles) }
+
+func testHazard12Cycles(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{})
+	c := newClient(t, engine.Config{Dispatch: d}, Config{})
 	for i := range 100 {
 		s := c.dial(t, srv.addr)
 		_ = s.SendMessage(&framing.Message{Type: framing.Request, ID: uint32(i)})
@@ -247,10 +255,10 @@ func TestHazard12Cycles(t *testing.T) {
 		c.await(t, "OnClose", func() bool { return len(c.closed) == i+1 })
 	}
 	eventually(t, "the server's sessions to end", func() bool { return srv.Stats().Active == 0 })
-	d := &c.protocol.dialer
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.v4 != nil || d.v6 != nil {
+	sockets := &c.protocol.dialer
+	sockets.mu.Lock()
+	defer sockets.mu.Unlock()
+	if sockets.v4 != nil || sockets.v6 != nil {
 		t.Fatal("a socket for dialing is still open")
 	}
 }

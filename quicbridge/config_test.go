@@ -199,7 +199,7 @@ func TestConfigMaxWindow(t *testing.T) {
 func TestConfigLogger(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	certificate, _ := developmentCertificate()
+	certificate := developmentCertificate(t)
 	serve(t, engine.Config{Handler: echo}, Config{Logger: logger, TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}})
 	if log.Len() > 0 {
 		t.Fatalf("logged %s", log.String())
@@ -213,11 +213,7 @@ func TestConfigLogger(t *testing.T) {
 // TestDevelopmentCertificate is good for the names of this machine, on P-256, and
 // the same for the whole process.
 func TestDevelopmentCertificate(t *testing.T) {
-	a, err := developmentCertificate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, _ := developmentCertificate()
+	a, b := developmentCertificate(t), developmentCertificate(t)
 	if !bytes.Equal(a.Certificate[0], b.Certificate[0]) {
 		t.Error("there are two")
 	}
@@ -237,7 +233,7 @@ func TestDevelopmentCertificate(t *testing.T) {
 // TestConfigTLS: the caller's certificate is the one that is served, also when
 // chosen for a client; a configuration without one is refused.
 func TestConfigTLS(t *testing.T) {
-	certificate, _ := developmentCertificate()
+	certificate := developmentCertificate(t)
 	own := &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"something else"}}
 	asked := make(chan string, 10)
 	for _, config := range []*tls.Config{

@@ -30,6 +30,7 @@ type conn struct {
 	// Set by run, under mu; the methods of Link, and a stream that this side
 	// opens, may run earlier.
 	session *engine.Session
+	inline  bool // the session's messages are handled by the readers
 
 	queued    atomic.Int64 // bytes in all outboxes and in the writers' hands; see recount
 	inHand    atomic.Int64 // bytes that writers took from their outboxes and have not written
@@ -79,6 +80,7 @@ func newConn(q *quic.Conn, config *Config, limits *engine.Limits) *conn {
 func (c *conn) run(session *engine.Session, release func()) {
 	c.mu.Lock()
 	c.session = session
+	c.inline = session.Engine().Config().Dispatch == engine.Inline
 	c.wake.Broadcast()
 	c.mu.Unlock()
 	var err error

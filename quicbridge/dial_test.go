@@ -69,7 +69,7 @@ func TestDialErrors(t *testing.T) {
 	if err := dialError(t, given, silent.LocalAddr().String(), Config{}); !errors.Is(err, errGaveUp) {
 		t.Errorf("cancelled: %v", err)
 	}
-	certificate, _ := developmentCertificate()
+	certificate := developmentCertificate(t)
 	h3, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h3"}}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestDialErrors(t *testing.T) {
 
 // TestDialRefused: a listener that refuses before the handshake is told apart.
 func TestDialRefused(t *testing.T) {
-	certificate, _ := developmentCertificate()
+	certificate := developmentCertificate(t)
 	l, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{ALPN}},
 		&quic.Config{GetConfigForClient: func(*quic.ClientInfo) (*quic.Config, error) { return nil, errors.New("full") }})
 	if err != nil {
@@ -141,7 +141,7 @@ func TestDialIPv6(t *testing.T) {
 // TestDialedStreamWaitsForCredit: a server that grants one stream too few delays
 // what is sent, and blocks nobody.
 func TestDialedStreamWaitsForCredit(t *testing.T) {
-	certificate, _ := developmentCertificate()
+	certificate := developmentCertificate(t)
 	l, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{ALPN}},
 		&quic.Config{MaxIncomingStreams: 1})
 	if err != nil {
@@ -177,7 +177,7 @@ func TestDialedStreamWaitsForCredit(t *testing.T) {
 // TestServerUniStream: a dialed session grants none, and a server that opens one
 // nevertheless can't.
 func TestServerUniStream(t *testing.T) {
-	certificate, _ := developmentCertificate()
+	certificate := developmentCertificate(t)
 	l, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{ALPN}}, nil)
 	if err != nil {
 		t.Fatal(err)

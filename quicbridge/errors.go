@@ -52,6 +52,7 @@ func closeCode(reason error) Code {
 		{engine.ErrProtocol, CodeProtocol},
 		{framing.ErrMalformed, CodeProtocol},
 		{engine.ErrSlowConsumer, CodeSlowConsumer},
+		{engine.ErrWriteTimeout, CodeSlowConsumer},
 		{engine.ErrRefused, CodeRefused},
 		{engine.ErrHandlerPanic, CodeInternal},
 	} {

@@ -17,8 +17,10 @@ import (
 
 // TestHazard20StuckStreams: streams that are opened and never finished, in the
 // middle of a packet or with replies that nobody reads, don't freeze others.
-func TestHazard20StuckStreams(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{})
+func TestHazard20StuckStreams(t *testing.T) { eachDispatch(t, testHazard20StuckStreams) }
+
+func testHazard20StuckStreams(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{})
 	q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10}, ALPN)
 	for i := range 20 {
 		send(t, open(t, q), request(t, uint32(i), "never whole")[:18+i%5])
@@ -36,7 +38,9 @@ func TestHazard20StuckStreams(t *testing.T) {
 
 // TestHazard21StalledPeer: a peer that stops reading costs its own session, with
 // a typed error, and nobody else a thing.
-func TestHazard21StalledPeer(t *testing.T) {
+func TestHazard21StalledPeer(t *testing.T) { eachDispatch(t, testHazard21StalledPeer) }
+
+func testHazard21StalledPeer(t *testing.T, d engine.Dispatch) {
 	var r recorder
 	errs := make(chan error, 1)
 	r.onMsg = func(s *engine.Session, m *framing.Message) {
@@ -51,7 +55,7 @@ func TestHazard21StalledPeer(t *testing.T) {
 			}
 		}
 	}
-	srv := serve(t, engine.Config{Handler: &r, Cores: 1, OutboxLimit: 1 << 20}, Config{})
+	srv := serve(t, engine.Config{Dispatch: d, Handler: &r, Cores: 1, OutboxLimit: 1 << 20}, Config{})
 	other := open(t, raw(t, srv.addr, nil, ALPN))
 	// The window that it advertises is huge, and it reads nothing.
 	q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 1 << 16, InitialConnectionReceiveWindow: 1 << 30}, ALPN)
@@ -76,10 +80,12 @@ func TestHazard21StalledPeer(t *testing.T) {
 
 // TestHazard21MutePeer: with a peer that granted huge windows and then falls
 // silent, so that nothing leaves, small replies are bounded as well.
-func TestHazard21MutePeer(t *testing.T) {
+func TestHazard21MutePeer(t *testing.T) { eachDispatch(t, testHazard21MutePeer) }
+
+func testHazard21MutePeer(t *testing.T, d engine.Dispatch) {
 	const limit = 512 << 10
 	sessions := make(chan *engine.Session, 1)
-	srv := serve(t, engine.Config{OutboxLimit: limit, Handler: engine.OnMessage(
+	srv := serve(t, engine.Config{Dispatch: d, OutboxLimit: limit, Handler: engine.OnMessage(
 		func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, nil); sessions <- s })}, Config{})
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -117,12 +123,14 @@ func TestHazard21MutePeer(t *testing.T) {
 
 // TestHazard21ManyStreams: the bound holds for all streams of a connection
 // together.
-func TestHazard21ManyStreams(t *testing.T) {
+func TestHazard21ManyStreams(t *testing.T) { eachDispatch(t, testHazard21ManyStreams) }
+
+func testHazard21ManyStreams(t *testing.T, d engine.Dispatch) {
 	const limit = 1 << 20
 	var mu sync.Mutex
 	taken := 0
 	done := make(chan error, 1)
-	srv := serve(t, engine.Config{OutboxLimit: limit, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, OutboxLimit: limit, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		mu.Lock()
 		defer mu.Unlock()
 		payload := make([]byte, 60_000)
@@ -154,8 +162,10 @@ func TestHazard21ManyStreams(t *testing.T) {
 
 // TestHazard10Backpressure: a client that asks without reading is held at a
 // part of what the connection may queue, and gets every reply once it reads.
-func TestHazard10Backpressure(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo, MaxMessageSize: 16 << 10, RingSize: 64 << 10,
+func TestHazard10Backpressure(t *testing.T) { eachDispatch(t, testHazard10Backpressure) }
+
+func testHazard10Backpressure(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo, MaxMessageSize: 16 << 10, RingSize: 64 << 10,
 		OutboxSoftMark: 64 << 10, OutboxLimit: 1 << 20}, Config{})
 	q := raw(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 32 << 10, MaxStreamReceiveWindow: 32 << 10}, ALPN)
 	payload := strings.Repeat("x", 8000)
@@ -188,7 +198,9 @@ func TestHazard10Backpressure(t *testing.T) {
 }
 
 // TestHazard11NoDeadlock: two sides that write and don't read yet.
-func TestHazard11NoDeadlock(t *testing.T) {
+func TestHazard11NoDeadlock(t *testing.T) { eachDispatch(t, testHazard11NoDeadlock) }
+
+func testHazard11NoDeadlock(t *testing.T, d engine.Dispatch) {
 	const n, size = 60, 50_000
 	got := make(chan struct{}, 2*n)
 	h := engine.OnMessage(func(*engine.Session, *framing.Message) { got <- struct{}{} })
@@ -200,8 +212,8 @@ func TestHazard11NoDeadlock(t *testing.T) {
 			}
 		}
 	}
-	srv := serve(t, engine.Config{Handler: engine.Callbacks{Open: flood, Message: h}}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
-	c := newClient(t, engine.Config{Handler: h}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{Open: flood, Message: h}}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
+	c := newClient(t, engine.Config{Dispatch: d, Handler: h}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
 	flood(c.dial(t, srv.addr))
 	for i := range 2 * n {
 		select {
@@ -218,10 +230,7 @@ func TestHazard11NoDeadlock(t *testing.T) {
 func TestHazard22NoEarlyData(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testPatience)
 	defer cancel()
-	certificate, err := developmentCertificate()
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := developmentCertificate(t)
 	keys := &tls.Config{Certificates: []tls.Certificate{certificate}}
 	keys.SetSessionTicketKeys([][32]byte{{1, 2, 3}})
 
@@ -388,23 +397,6 @@ func TestHazard13HandshakeFlood(t *testing.T) {
 	if n := e.handshakes.Load(); n > retryHandshakes+8 || n < retryHandshakes/2 {
 		t.Fatalf("%d handshakes are under way, new ones retry from %d on", n, retryHandshakes)
 	}
-}
-
-// TestHazard13HandshakeBound: beyond the bound new clients are refused, and told
-// so, until there is room again.
-func TestHazard13HandshakeBound(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{})
-	e := endpointOf(t, srv)
-	e.handshakes.Add(maxHandshakes)
-	c := newClient(t, engine.Config{}, Config{})
-	if _, err := c.Dial(t.Context(), srv.addr, c.protocol); !errors.Is(err, engine.ErrRefused) {
-		t.Fatalf("beyond the bound: %v", err)
-	}
-	if n := srv.Stats().Refused["refused"]; n == 0 { // a client tries again
-		t.Fatal("no refusal is counted")
-	}
-	e.handshakes.Add(-maxHandshakes)
-	c.dial(t, srv.addr)
 }
 
 // TestHazard08Garbage: packets that aren't QUIC, or are cut, don't end the

@@ -28,6 +28,13 @@ const testPatience = 20 * time.Second
 // echo answers every message.
 var echo = engine.OnMessage(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
 
+// eachDispatch runs a test where messages are handled by workers, and where they
+// are handled by the goroutines that read them.
+func eachDispatch(t *testing.T, test func(*testing.T, engine.Dispatch)) {
+	t.Run("workers", func(t *testing.T) { test(t, engine.Workers) })
+	t.Run("inline", func(t *testing.T) { test(t, engine.Inline) })
+}
+
 // server is a running engine that serves QUIC.
 type server struct {
 	*engine.Engine
@@ -53,13 +60,20 @@ func serve(t testing.TB, ec engine.Config, qc Config) *server {
 // certificate.
 func trust(t testing.TB, protos ...string) *tls.Config {
 	t.Helper()
-	certificate, err := developmentCertificate()
-	if err != nil {
-		t.Fatal(err)
-	}
+	certificate := developmentCertificate(t)
 	roots := x509.NewCertPool()
 	roots.AddCert(certificate.Leaf)
 	return &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: protos}
+}
+
+// developmentCertificate is what a listener without Config.TLS shows.
+func developmentCertificate(t testing.TB) tls.Certificate {
+	t.Helper()
+	p := engine.TLS(engine.TLSConfig{SelfSigned: true})
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return p.ServerConfig().Certificates[0]
 }
 
 // client is an engine whose dialed sessions a test watches.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -13,22 +14,13 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-const (
-	// maxHandshakes bounds the handshakes that an endpoint has under way. More
-	// are refused until some are done.
-	maxHandshakes = 1024
+// retryHandshakes is how many handshakes may be under way before new clients have
+// to prove their address by a Retry (RFC 9000 section 8.1.2), so that spoofed ones
+// can't use up Config.MaxHandshakes; a quarter of that if it is less.
+const retryHandshakes = 256
 
-	// retryHandshakes is how many handshakes may be under way before new clients
-	// have to prove their address by a Retry (RFC 9000 section 8.1.2), so that
-	// spoofed ones can't use up maxHandshakes.
-	retryHandshakes = 256
-)
-
-// Why a connection was turned away.
-var (
-	errManyHandshakes = fmt.Errorf("%w: too many handshakes under way", engine.ErrRefused)
-	errNotAccepting   = fmt.Errorf("%w: the listener stopped accepting", engine.ErrRefused)
-)
+// errNotAccepting turns away what came while the listener closed.
+var errNotAccepting = fmt.Errorf("%w: the listener stopped accepting", engine.ErrRefused)
 
 // endpoint is a listening socket.
 type endpoint struct {
@@ -39,6 +31,7 @@ type endpoint struct {
 	transport *quic.Transport
 	listener  *quic.Listener
 
+	retryFrom  int64        // handshakes under way
 	handshakes atomic.Int64 // under way
 	stop       sync.Once    // of StopAccepting
 	stopped    atomic.Bool
@@ -62,11 +55,14 @@ func (p *Protocol) Listen(host *engine.Host, addr string) (engine.Endpoint, erro
 	if err != nil {
 		return nil, fmt.Errorf("quicbridge: listen: %w", err)
 	}
-	e := &endpoint{protocol: p, host: host, limits: host.Limits(), socket: socket}
+	e := &endpoint{protocol: p, host: host, limits: host.Limits(), socket: socket, retryFrom: retryHandshakes}
+	if most := e.limits.MaxHandshakes; most > 0 {
+		e.retryFrom = min(e.retryFrom, int64(most/4))
+	}
 	e.transport = &quic.Transport{
 		Conn:                socket,
 		StatelessResetKey:   new(quic.StatelessResetKey),
-		VerifySourceAddress: func(net.Addr) bool { return e.handshakes.Load() >= retryHandshakes },
+		VerifySourceAddress: func(net.Addr) bool { return e.handshakes.Load() >= e.retryFrom },
 		ConnContext:         e.admit,
 	}
 	// Peers of connections that this side has forgotten learn it by a stateless
@@ -86,28 +82,36 @@ func (e *endpoint) Addr() net.Addr { return e.socket.LocalAddr() }
 // attempt is a connection between its first packet and its session.
 type attempt struct {
 	endpoint *endpoint
-	forget   func() bool // stops watching for the connection's end
+	remote   netip.AddrPort // by which it was admitted; the peer may move
+	done     chan struct{}  // closed when the handshake is
 	settled  atomic.Bool
 }
 
 // attemptKey finds a connection's attempt in its context.
 type attemptKey struct{}
 
-// admit decides on a new connection before anything is spent on it, and sees to
-// it that each one that never becomes a session is counted.
-func (e *endpoint) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	if e.handshakes.Add(1) > maxHandshakes {
-		e.handshakes.Add(-1)
-		e.host.Refused(errManyHandshakes)
-		return nil, errManyHandshakes
+// admit lets the engine decide on a new connection before anything is spent on
+// it: quic-go answers an error with CONNECTION_REFUSED (RFC 9000 section 20.1). It
+// sees to it that each one that never becomes a session is counted.
+func (e *endpoint) admit(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	a := &attempt{endpoint: e, remote: addrPort(client.RemoteAddr), done: make(chan struct{})}
+	if err := e.host.Admit(a.remote); err != nil {
+		return nil, err
 	}
-	a := &attempt{endpoint: e}
-	a.forget = context.AfterFunc(ctx, func() {
-		if a.settle() {
-			e.host.Refused(dialReason(context.Cause(ctx)))
+	e.handshakes.Add(1)
+	// A goroutine for as long as the handshake takes, and a context without a
+	// parent: a session that is open keeps nothing of either, as it would of
+	// context.AfterFunc.
+	e.work.Go(func() {
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+			if a.settle() {
+				e.host.Abandon(a.remote, dialReason(context.Cause(ctx)))
+			}
 		}
 	})
-	return context.WithValue(ctx, attemptKey{}, a), nil
+	return context.WithValue(context.Background(), attemptKey{}, a), nil
 }
 
 // settle ends the attempt; only the first call returns true.
@@ -141,14 +145,14 @@ func (e *endpoint) open(q *quic.Conn) {
 	if !a.settle() {
 		return // it is gone already
 	}
-	a.forget()
+	close(a.done)
 	if e.stopped.Load() {
-		e.host.Refused(errNotAccepting)
+		e.host.Abandon(a.remote, errNotAccepting)
 		_ = q.CloseWithError(CodeRefused, codeText[CodeRefused])
 		return
 	}
 	c := newConn(q, &e.protocol.config, &e.limits)
-	session, err := e.host.Open(c, engine.OpenInfo{Remote: addrPort(q.RemoteAddr()), Local: addrPort(q.LocalAddr())})
+	session, err := e.host.Open(c, engine.OpenInfo{Remote: a.remote, Local: addrPort(q.LocalAddr()), Admitted: true})
 	if err != nil {
 		code := closeCode(err)
 		_ = q.CloseWithError(code, codeText[code])

@@ -18,6 +18,9 @@ var errTruncated = fmt.Errorf("%w: %w: %w", engine.ErrProtocol, framing.ErrMalfo
 type reader struct {
 	one         [1]byte // to wait for data without a buffer
 	m           framing.Message
+	delivery    engine.Delivery
+	delivering  bool    // between delivery's Begin and End
+	replied     *buffer // the memory of the replies, if the reader is the writer
 	lastMessage time.Time
 	discard     bool // the session takes no more messages
 	empty       bool // the stream ended without a byte
@@ -74,6 +77,7 @@ func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
 		k, readErr := st.quic.Read(room)
 		n += k
 		used, err := st.deliver(buf.b[:n])
+		st.endDelivery()
 		if err != nil {
 			return buf, 0, err
 		}
@@ -107,11 +111,16 @@ func (st *stream) deliver(b []byte) (int, error) {
 		if n == 0 {
 			break
 		}
+		if !st.in.delivering || st.conn.held() { // the rest of what was read is held, too
+			st.endDelivery()
+			st.conn.awaitResume()
+			st.awaitShare()
+			st.beginDelivery(len(b) - used)
+		}
 		used += n
 		m.Stream = st.handle
-		st.awaitShare() // the rest of what was read is held, too
-		st.asked(m)     // before somebody can answer it
-		if st.conn.session.Deliver(m) != nil {
+		st.asked(m) // before somebody can answer it
+		if st.in.delivery.Message(m) != nil {
 			st.in.discard = true // it is closing: only the peer's end counts
 			return len(b), nil
 		}
@@ -121,6 +130,72 @@ func (st *stream) deliver(b []byte) (int, error) {
 		*m = framing.Message{} // or it would keep the buffer alive
 	}
 	return used, nil
+}
+
+// beginDelivery prepares for about hint bytes of messages. In Inline dispatch the
+// reader becomes the writer, too, if there is none, and collects the replies to
+// its own stream in a buffer.
+func (st *stream) beginDelivery(hint int) {
+	r, c := &st.in, st.conn
+	r.delivering = true
+	if !c.inline || !st.becomeWriter() {
+		r.delivery.Begin(c.session, hint)
+		return
+	}
+	r.replied = newBuffer(min(burstSize, 2*hint)) // what doesn't fit goes through the outbox
+	r.delivery.Replies = &st.replies
+	r.delivery.Begin(c.session, hint)
+	// One reader of the connection is here at a time: so together they keep to
+	// what the connection may queue.
+	if room := int64(c.limits.OutboxLimit) - c.queued.Load(); room > 0 {
+		st.replies.Open(r.replied.b[:0:min(room, int64(len(r.replied.b)))], st.handle)
+		if st.out.Pending() > 0 {
+			st.replies.Break() // that comes first
+		}
+	}
+}
+
+// endDelivery ends what beginDelivery began. A reader that is the writer then
+// writes the replies: a goroutine would only be in its way.
+func (st *stream) endDelivery() {
+	r, c := &st.in, st.conn
+	if !r.delivering {
+		return
+	}
+	r.delivering = false
+	buf := r.replied
+	if buf == nil {
+		r.delivery.End()
+		return
+	}
+	b, responses, oneWays := st.replies.Take()
+	c.queued.Add(int64(len(b)))
+	c.inHand.Add(int64(len(b)))
+	r.delivery.End()
+	r.replied, r.delivery.Replies = nil, nil
+	countOff(&st.requests, responses)
+	countOff(&st.oneWays, oneWays)
+	if len(b) == 0 || st.writeTaken(buf, b, true) {
+		buf.free()
+		st.write(true)
+	}
+}
+
+// becomeWriter makes the reader the stream's writer if there is none.
+func (st *stream) becomeWriter() bool {
+	c := st.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st.writing || st.finishing || c.phase != phaseOpen {
+		return false
+	}
+	st.writing = true
+	return true
+}
+
+// held reports whether awaitResume or awaitShare may have to wait.
+func (c *conn) held() bool {
+	return c.paused.Load() || !c.dialed && c.queued.Load() > int64(c.limits.OutboxLimit/4)
 }
 
 // endError is what the end of the stream's data, with n bytes of a packet left

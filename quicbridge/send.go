@@ -30,9 +30,11 @@ func (c *conn) Send(m *framing.Message) error {
 		return err
 	}
 	st.answered(m)
+	if st.dirty.Load() {
+		return nil // a Flush is still to come
+	}
 	c.mu.Lock()
-	if !st.dirty {
-		st.dirty = true
+	if !st.dirty.Swap(true) {
 		c.dirty = append(c.dirty, st)
 	}
 	c.mu.Unlock()
@@ -87,6 +89,7 @@ func (c *conn) append(m *framing.Message) (*stream, error) {
 			return nil, err
 		}
 		err = st.out.Append(framing.Packet{}, m)
+		st.replies.Break() // what is replied from now on comes behind m
 		if err != errFinished {
 			return st, err
 		}
@@ -115,7 +118,7 @@ func (c *conn) Flush() {
 	c.mu.Lock()
 	for i, st := range c.dirty {
 		c.dirty[i] = nil
-		st.dirty = false
+		st.dirty.Store(false)
 		st.kick()
 	}
 	c.dirty = c.dirty[:0]

@@ -13,12 +13,14 @@ import (
 // TestSlowConsumerPolicies: a peer that doesn't read for a while costs what the
 // engine's policy says, keeps its session, and gets what was kept once it reads;
 // with one stream and with others that hold bytes too.
-func TestSlowConsumerPolicies(t *testing.T) {
+func TestSlowConsumerPolicies(t *testing.T) { eachDispatch(t, testSlowConsumerPolicies) }
+
+func testSlowConsumerPolicies(t *testing.T, d engine.Dispatch) {
 	const limit = 256 << 10
 	for _, policy := range []engine.SlowConsumer{engine.DropNewest, engine.DropOldest, engine.Block} {
 		for _, streams := range []int{1, 3} {
 			sent := make(chan error, 1)
-			srv := serve(t, engine.Config{SlowConsumer: policy, OutboxSoftMark: limit / 2, OutboxLimit: limit,
+			srv := serve(t, engine.Config{Dispatch: d, SlowConsumer: policy, OutboxSoftMark: limit / 2, OutboxLimit: limit,
 				MaxMessageSize: limit / 2, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 					if m.Type != framing.Request {
 						_ = s.Reply(m, make([]byte, limit/8)) // so that this stream holds something

@@ -35,11 +35,16 @@ type stream struct {
 	requests atomic.Int32 // that came and have no last Response yet
 	oneWays  atomic.Int32 // that came and were not answered by a OneWay yet
 
-	in     reader
-	direct int // bytes that writeDirectly wrote since the writer did; of whoever writes
+	in      reader
+	replies engine.Replies // collected by the reader
+
+	// Of whoever writes.
+	direct   int       // bytes that writeDirectly wrote since the writer did
+	deadline time.Time // that is set for Stream.Write; zero for none
+
+	dirty atomic.Bool // in conn.dirty; written under conn.mu
 
 	// Guarded by conn.mu.
-	dirty     bool // in conn.dirty
 	writing   bool // the writer runs
 	again     bool // the writer was kicked since it last looked
 	readEnded bool // the peer has finished, or will not be read any more
@@ -99,6 +104,19 @@ func (st *stream) answered(m *framing.Message) {
 	}
 }
 
+// countOff takes n from count, or what there is.
+func countOff(count *atomic.Int32, n int) {
+	if n == 0 {
+		return
+	}
+	for {
+		v := count.Load()
+		if count.CompareAndSwap(v, v-min(v, int32(n))) {
+			return
+		}
+	}
+}
+
 // countDown takes one from n unless it is zero, and reports whether it did.
 func countDown(n *atomic.Int32) bool {
 	for {
@@ -119,7 +137,7 @@ func (st *stream) kick() {
 		return
 	}
 	st.writing = true
-	st.conn.spawn(st.write)
+	st.conn.spawn(func() { st.write(false) })
 }
 
 // What may be written without the writer, in bytes: a piece that fits a packet,
@@ -153,89 +171,4 @@ func (st *stream) writeDirectly() bool {
 		c.wrote(len(b))
 		c.wake.Broadcast()
 	}
-}
-
-// write is the writer. Stream.Write blocks while the peer's windows are full:
-// nobody but this goroutine waits for that.
-func (st *stream) write() {
-	var gathered *buffer
-	defer func() { gathered.free() }()
-	for {
-		b := st.out.Next()
-		if len(b) == 0 {
-			if !st.more() {
-				return
-			}
-			continue
-		}
-		var n int
-		var err error
-		switch {
-		case st.conn.compat:
-			n, err = st.writePacket(b)
-		case len(b) < gatherBelow:
-			if gathered == nil {
-				gathered = newBuffer(burstSize)
-			}
-			n, err = st.writeAll(st.gather(gathered.b, b))
-			st.conn.inHand.Add(-int64(n))
-		default:
-			n, err = st.writeAll(b)
-			st.out.Done(n)
-		}
-		st.direct = 0
-		st.conn.wrote(n)
-		if err != nil {
-			st.broken(err)
-			return
-		}
-	}
-}
-
-// writeAll writes b on the stream, which it opens if need be, and returns the
-// length of b, whatever became of it.
-func (st *stream) writeAll(b []byte) (int, error) {
-	if st.quic == nil {
-		if err := st.open(); err != nil {
-			return len(b), err
-		}
-	}
-	_, err := st.quic.Write(b)
-	return len(b), err
-}
-
-// gatherBelow is how large a piece of the outbox must be, in bytes, to be written
-// by itself.
-const gatherBelow = 32 << 10
-
-// gather moves b, which is the outbox's next piece, and those behind it that fit
-// to the buffer to, so that one call writes them all: quic-go sends fewer, fuller
-// batches of packets then.
-func (st *stream) gather(to, b []byte) []byte {
-	n := 0
-	for len(b) > 0 && n < len(to) {
-		k := copy(to[n:], b)
-		n += k
-		st.conn.inHand.Add(int64(k))
-		st.out.Done(k)
-		b = st.out.Next()
-	}
-	return to[:n]
-}
-
-// open opens the stream; it waits until the peer allows one more.
-func (st *stream) open() error {
-	c := st.conn
-	q, err := c.quic.OpenStreamSync(c.quic.Context())
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.phase == phaseEnded {
-		return c.reason
-	}
-	st.opened(q)
-	c.spawn(st.read)
-	return nil
 }

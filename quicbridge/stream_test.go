@@ -16,8 +16,10 @@ import (
 
 // TestHazard01SplitAndCoalesced sends 50 packets cut at every byte, and all at
 // once.
-func TestHazard01SplitAndCoalesced(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{})
+func TestHazard01SplitAndCoalesced(t *testing.T) { eachDispatch(t, testHazard01SplitAndCoalesced) }
+
+func testHazard01SplitAndCoalesced(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{})
 	q := raw(t, srv.addr, nil, ALPN)
 	var all []byte
 	for i := range 50 {
@@ -47,8 +49,10 @@ func TestHazard01SplitAndCoalesced(t *testing.T) {
 
 // TestReplyReturnsToItsStream interleaves many streams and checks that each gets
 // its own replies, in order.
-func TestReplyReturnsToItsStream(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{})
+func TestReplyReturnsToItsStream(t *testing.T) { eachDispatch(t, testReplyReturnsToItsStream) }
+
+func testReplyReturnsToItsStream(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{})
 	q := raw(t, srv.addr, nil, ALPN)
 	var wg sync.WaitGroup
 	for stream := range 20 {
@@ -75,8 +79,10 @@ func TestReplyReturnsToItsStream(t *testing.T) {
 }
 
 // TestLargeMessages sends messages around and above the sizes of every buffer.
-func TestLargeMessages(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo, MaxMessageSize: 3 << 20, OutboxLimit: 8 << 20}, Config{})
+func TestLargeMessages(t *testing.T) { eachDispatch(t, testLargeMessages) }
+
+func testLargeMessages(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo, MaxMessageSize: 3 << 20, OutboxLimit: 8 << 20}, Config{})
 	s := open(t, raw(t, srv.addr, nil, ALPN))
 	for i, size := range []int{0, 1, tailSize - 17, tailSize - 16, tailSize - 15, burstSize - 17, burstSize - 16,
 		burstSize, 4 * burstSize, 1 << 20, 1<<20 + tailSize, 3 << 20} {
@@ -88,15 +94,17 @@ func TestLargeMessages(t *testing.T) {
 
 // TestServerSpeaksFirst: without a stream of the client the server opens one of
 // its own, and a dialed session reads it.
-func TestServerSpeaksFirst(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: engine.Callbacks{
+func TestServerSpeaksFirst(t *testing.T) { eachDispatch(t, testServerSpeaksFirst) }
+
+func testServerSpeaksFirst(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{
 		Open: func(s *engine.Session) { _ = s.Send([]byte("welcome")) },
 		Message: func(s *engine.Session, m *framing.Message) {
 			_ = s.Send([]byte("to the first stream"))
 			_ = s.Reply(m, m.Payload)
 		},
 	}}, Config{})
-	c := newClient(t, engine.Config{}, Config{})
+	c := newClient(t, engine.Config{Dispatch: d}, Config{})
 	s := c.dial(t, srv.addr)
 	c.await(t, "the welcome", func() bool { return len(c.got) == 1 && string(c.got[0].Payload) == "welcome" })
 	if err := s.SendMessage(&framing.Message{Type: framing.Request, ID: 1, Payload: []byte("x")}); err != nil {
@@ -130,8 +138,10 @@ func TestFirstStreamIsTheClients(t *testing.T) {
 
 // TestManyShortStreams opens, asks, finishes, reads and forgets many more streams
 // than the peer allows at a time: each one must be finished, or credit runs out.
-func TestManyShortStreams(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{MaxStreams: 8})
+func TestManyShortStreams(t *testing.T) { eachDispatch(t, testManyShortStreams) }
+
+func testManyShortStreams(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{MaxStreams: 8})
 	q := raw(t, srv.addr, nil, ALPN)
 	for i := range 500 {
 		s := open(t, q)
@@ -144,9 +154,11 @@ func TestManyShortStreams(t *testing.T) {
 
 // TestManyShortStreamsOfOneWays does the same with messages that nobody answers,
 // at a rate that waiting for an answer would not allow.
-func TestManyShortStreamsOfOneWays(t *testing.T) {
+func TestManyShortStreamsOfOneWays(t *testing.T) { eachDispatch(t, testManyShortStreamsOfOneWays) }
+
+func testManyShortStreamsOfOneWays(t *testing.T, d engine.Dispatch) {
 	var r recorder
-	srv := serve(t, engine.Config{Handler: &r}, Config{MaxStreams: 8})
+	srv := serve(t, engine.Config{Dispatch: d, Handler: &r}, Config{MaxStreams: 8})
 	q := raw(t, srv.addr, nil, ALPN)
 	const n = 500
 	began := time.Now()
@@ -186,8 +198,10 @@ func TestFarewell(t *testing.T) {
 
 // TestHazard15HalfClose: a client that finishes its stream and waits gets its
 // replies, however late, and then the end of the stream.
-func TestHazard15HalfClose(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+func TestHazard15HalfClose(t *testing.T) { eachDispatch(t, testHazard15HalfClose) }
+
+func testHazard15HalfClose(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		m = m.Clone()
 		time.AfterFunc(replyGrace+replyGrace/2, func() { _ = s.Reply(m, m.Payload) })
 	})}, Config{})
@@ -211,8 +225,10 @@ func TestHazard15HalfClose(t *testing.T) {
 }
 
 // TestHalfCloseOneWay: also a OneWay's answer comes back on a finished stream.
-func TestHalfCloseOneWay(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{})
+func TestHalfCloseOneWay(t *testing.T) { eachDispatch(t, testHalfCloseOneWay) }
+
+func testHalfCloseOneWay(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{})
 	for range 20 {
 		s := open(t, raw(t, srv.addr, nil, ALPN))
 		send(t, s, packet(t, framing.Message{ID: 9, Payload: []byte("hello")}))
@@ -224,8 +240,10 @@ func TestHalfCloseOneWay(t *testing.T) {
 
 // TestHalfCloseStreaming: only the last of several Responses counts, and a
 // cancelled Request isn't waited for.
-func TestHalfCloseStreaming(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+func TestHalfCloseStreaming(t *testing.T) { eachDispatch(t, testHalfCloseStreaming) }
+
+func testHalfCloseStreaming(t *testing.T, d engine.Dispatch) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		if m.Type != framing.Request || m.ID != 1 {
 			return
 		}
@@ -254,9 +272,11 @@ func TestHalfCloseStreaming(t *testing.T) {
 
 // TestStopSending: a peer that doesn't want replies on a stream gets none, and
 // the session and its other streams live.
-func TestStopSending(t *testing.T) {
+func TestStopSending(t *testing.T) { eachDispatch(t, testStopSending) }
+
+func testStopSending(t *testing.T, d engine.Dispatch) {
 	errs := make(chan error, 100)
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		errs <- s.Reply(m, m.Payload)
 	})}, Config{})
 	q := raw(t, srv.addr, nil, ALPN)
@@ -328,11 +348,13 @@ func TestResetStream(t *testing.T) {
 }
 
 // TestPause: a paused session's peer is held by flow control, and goes on after.
-func TestPause(t *testing.T) {
+func TestPause(t *testing.T) { eachDispatch(t, testPause) }
+
+func testPause(t *testing.T, d engine.Dispatch) {
 	var r recorder
 	sessions := make(chan *engine.Session, 1)
 	r.onOpen = func(s *engine.Session) { s.Pause(); sessions <- s }
-	srv := serve(t, engine.Config{Handler: &r}, Config{InitialWindow: 64 << 10})
+	srv := serve(t, engine.Config{Dispatch: d, Handler: &r}, Config{InitialWindow: 64 << 10})
 	s := open(t, raw(t, srv.addr, nil, ALPN))
 	session := <-sessions
 	chunk := request(t, 1, strings.Repeat("x", 1000))
@@ -356,11 +378,13 @@ func TestPause(t *testing.T) {
 }
 
 // TestHazard02FirstMessage: a client may send at once; OnOpen comes first.
-func TestHazard02FirstMessage(t *testing.T) {
+func TestHazard02FirstMessage(t *testing.T) { eachDispatch(t, testHazard02FirstMessage) }
+
+func testHazard02FirstMessage(t *testing.T, d engine.Dispatch) {
 	var mu sync.Mutex
 	opened := map[engine.ID]bool{}
 	late := 0
-	srv := serve(t, engine.Config{Handler: engine.Callbacks{
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{
 		Open: func(s *engine.Session) {
 			time.Sleep(5 * time.Millisecond)
 			mu.Lock()

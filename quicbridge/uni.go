@@ -135,14 +135,35 @@ func (st *stream) writePacket(b []byte) (int, error) {
 	return n, err
 }
 
+// writeWithin writes b on q, of which the peer must take something in every
+// WriteTimeout.
+func (c *conn) writeWithin(q *quic.SendStream, b []byte) error {
+	for {
+		if limit := c.limits.WriteTimeout; limit > 0 {
+			_ = q.SetWriteDeadline(time.Now().Add(limit)) // it never fails
+		}
+		n, err := q.Write(b)
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case n == 0:
+			c.fail(engine.ErrWriteTimeout)
+			return engine.ErrWriteTimeout
+		}
+		b = b[n:]
+	}
+}
+
 // writeUni writes b on a stream of its own. The peer may decline to read it; the
 // next one may be welcome.
 func (c *conn) writeUni(b []byte) error {
-	q, err := c.quic.OpenUniStreamSync(c.quic.Context())
+	ctx, cancel := c.awaitOpening()
+	q, err := c.quic.OpenUniStreamSync(ctx)
+	cancel()
 	if err != nil {
-		return err
+		return c.openFailed(err)
 	}
-	_, err = q.Write(b)
+	err = c.writeWithin(q, b)
 	var stop *quic.StreamError
 	if errors.As(err, &stop) {
 		return nil

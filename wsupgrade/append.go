@@ -56,6 +56,9 @@ func (c *codec) Append(dst []byte, m *framing.Message) ([]byte, error) {
 	return out, nil
 }
 
+// StatelessAppend implements engine.StatelessCodec.
+func (c *codec) StatelessAppend() {}
+
 // appendHeader appends a frame header up to the masking key, the length in its
 // shortest form (RFC 6455 section 5.2).
 func appendHeader(dst []byte, start byte, length uint64, masked bool) []byte {

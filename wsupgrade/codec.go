@@ -24,9 +24,9 @@ type codec struct {
 }
 
 var (
-	_ engine.Codec      = (*codec)(nil)
-	_ engine.Handshaker = (*codec)(nil)
-	_ session           = (*engine.Session)(nil)
+	_ engine.StatelessCodec = (*codec)(nil)
+	_ engine.Handshaker     = (*codec)(nil)
+	_ session               = (*engine.Session)(nil)
 )
 
 // session is what a codec needs of the engine.Session that it belongs to. It is

@@ -26,7 +26,10 @@ func (echo) OnOpen(*engine.Session) {}
 // It changes m in place, which saves an allocation: m is the handler's until it
 // returns.
 func (echo) OnMessage(s *engine.Session, m *framing.Message) {
-	was := m.Type
+	if m.Type == framing.Request && m.Flags == 0 && len(m.Ext) == 0 && m.Compression == framing.CompressionNone && !m.Datagram {
+		s.Reply(m, m.Payload) // there is nothing that it would leave out
+		return
+	}
 	switch {
 	case m.Type == framing.Response:
 		return // it answers a Request, and this server makes none
@@ -36,12 +39,6 @@ func (echo) OnMessage(s *engine.Session, m *framing.Message) {
 		return // what it cancels was answered when it came
 	}
 	m.Flags &^= answerFlags
-	if len(m.Ext) == 0 && m.Flags == 0 && m.Compression == framing.CompressionNone && !m.Datagram {
-		// Nothing that Reply would leave out: it is the shorter way.
-		m.Type = was
-		s.Reply(m, m.Payload)
-		return
-	}
 	// An error means that the session is ending, and OnClose will say why; or
 	// that the framing can't carry its own message back, which none does.
 	s.SendMessage(m)

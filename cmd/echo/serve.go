@@ -39,7 +39,7 @@ func (s *server) listen(in *inheritance) (err error) {
 	}
 	p := streamProtocols(s.opts)
 	if s.opts.quic && !in.handedOver() {
-		p = append(p, quicProtocol(s.logger))
+		p = append(p, s.quicProtocol())
 	}
 	if in.listener == nil {
 		s.stream, err = s.engine.Listen(s.opts.addr, p...)
@@ -82,7 +82,7 @@ func (s *server) listenQUIC(ctx context.Context) error {
 		free, err := net.ListenPacket("udp", addr)
 		if err == nil {
 			_ = free.Close() // it was only to see
-			if s.quic, err = s.engine.Listen(addr, quicProtocol(s.logger)); err == nil {
+			if s.quic, err = s.engine.Listen(addr, s.quicProtocol()); err == nil {
 				return nil
 			}
 		}
@@ -123,6 +123,6 @@ func (s *server) serve(ctx context.Context, restarts <-chan os.Signal) error {
 	}
 }
 
-func quicProtocol(logger *slog.Logger) engine.Protocol {
-	return quicbridge.QUIC(quicbridge.Config{Logger: logger})
+func (s *server) quicProtocol() engine.Protocol {
+	return quicbridge.QUIC(quicbridge.Config{TLS: s.opts.quicTLS(), Logger: s.logger})
 }

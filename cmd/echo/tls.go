@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +11,7 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// tlsFlags are those of TLS on the stream socket.
+// tlsFlags are those of the certificate that TLS and QUIC show.
 type tlsFlags struct {
 	cert, key  string
 	selfSigned bool
@@ -33,6 +34,17 @@ func (f *tlsFlags) protocol() (*engine.TLSProtocol, error) {
 		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
 	}
 	return p, nil
+}
+
+// quicTLS lets QUIC show the certificates that TLS shows at the moment; nil, by
+// which it makes its own, without any.
+func (o *options) quicTLS() *tls.Config {
+	if o.tls == nil {
+		return nil
+	}
+	return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return o.tls.ServerConfig(), nil
+	}}
 }
 
 // watchReloads returns a channel of the signal to read the certificate files

@@ -96,25 +96,57 @@ func TestTLSFlagsAreChecked(t *testing.T) {
 	}
 }
 
+// TestHangupReadsTheCertificateAgain: TLS and QUIC show the certificate of the
+// files, and the new one after SIGHUP.
 func TestHangupReadsTheCertificateAgain(t *testing.T) {
 	cert, key := newPair(t)
 	endpoints := startEcho(t, "--tls-cert", cert, "--tls-key", key)
+	for _, shown := range []func(*testing.T, string) string{shownByTLS, shownByQUIC} {
+		if name := shown(t, hostPort(endpoints[0])); name != "first.example" {
+			t.Fatal("shows ", name)
+		}
+	}
 	writePair(t, cert, key, "second.example")
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		conn, err := tls.Dial("tcp", hostPort(endpoints[0]), &tls.Config{InsecureSkipVerify: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := conn.ConnectionState().PeerCertificates[0].Subject.CommonName
-		conn.Close()
-		if name == "second.example" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("still ", name)
+	for _, shown := range []func(*testing.T, string) string{shownByTLS, shownByQUIC} {
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			name := shown(t, hostPort(endpoints[0]))
+			if name == "second.example" {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("still ", name)
+			}
 		}
 	}
+}
+
+// shownByTLS is the name on the certificate that a TLS client gets.
+func shownByTLS(t *testing.T, addr string) string {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].Subject.CommonName
+}
+
+// shownByQUIC is the same for a QUIC client.
+func shownByQUIC(t *testing.T, addr string) (name string) {
+	t.Helper()
+	c, err := client.Dial(context.Background(), "quic://"+addr, client.WithTLS(&tls.Config{
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			name = s.PeerCertificates[0].Subject.CommonName
+			return nil
+		},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	return name
 }

@@ -1,0 +1,275 @@
+package engine_test
+
+import (
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// TestPauseThatMeetsResumeHolds: a link is told to pause and to go on by several
+// goroutines, and must end as the last count says.
+func TestPauseThatMeetsResumeHolds(t *testing.T) {
+	f := &fake{}
+	serve(t, engine.Config{Handler: echo}, f)
+	l := f.open(t)
+	resuming, paused := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	l.onPause = func(p bool) {
+		if !p {
+			once.Do(func() { close(resuming); <-paused })
+		}
+	}
+	l.session.Pause()
+	done := make(chan struct{})
+	go func() { l.session.Resume(); close(done) }()
+	<-resuming
+	pausing := make(chan struct{})
+	go func() { l.session.Pause(); close(pausing) }()
+	select {
+	case <-pausing:
+	case <-time.After(100 * time.Millisecond): // an engine that waits is right too
+	}
+	close(paused)
+	<-done
+	<-pausing
+	if !l.paused.Load() {
+		t.Error("paused, but the link goes on")
+	}
+	for range 200 { // and with nobody's help
+		var wg sync.WaitGroup
+		wg.Go(l.session.Resume)
+		wg.Go(l.session.Pause)
+		wg.Wait()
+		if !l.paused.Load() {
+			t.Fatal("paused, but the link goes on")
+		}
+	}
+}
+
+// TestDeliveryKeepsTheLaw: goroutines that deliver to one session at once, its
+// opening and its end don't run two callbacks at a time, and keep their order.
+func TestDeliveryKeepsTheLaw(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		const goroutines, batches, batch = 4, 50, 20
+		var busy, handled atomic.Int32
+		var opened, closed bool // guarded by busy being 0
+		last := [goroutines]uint32{}
+		callback := func(f func()) {
+			if !busy.CompareAndSwap(0, 1) {
+				t.Error("two callbacks at the same time")
+			}
+			f()
+			busy.Store(0)
+		}
+		ended := make(chan struct{})
+		f := &fake{}
+		e, _ := serve(t, engine.Config{Dispatch: d, RingSize: 64 << 10, Handler: engine.Callbacks{
+			Open: func(*engine.Session) {
+				time.Sleep(20 * time.Millisecond) // let the deliverers come
+				callback(func() { opened = true })
+			},
+			Message: func(s *engine.Session, m *framing.Message) {
+				callback(func() {
+					if !opened || closed || m.ID != last[m.Stream]+1 || string(m.Payload) != strconv.Itoa(int(m.ID)) {
+						t.Error(opened, closed, m.ID, last[m.Stream], string(m.Payload))
+					}
+					last[m.Stream] = m.ID
+				})
+				handled.Add(1)
+			},
+			Close: func(*engine.Session, error) {
+				callback(func() { closed = true })
+				close(ended)
+			},
+		}}, f)
+		l := f.open(t)
+		var wg sync.WaitGroup
+		for g := range uint64(goroutines) {
+			wg.Go(func() {
+				var delivery engine.Delivery
+				var m framing.Message
+				for id := uint32(1); id <= batches*batch; {
+					delivery.Begin(l.session, 100)
+					for range batch {
+						m.ID, m.Stream, m.Payload = id, g, append(m.Payload[:0], strconv.Itoa(int(id))...)
+						if err := delivery.Message(&m); err != nil {
+							t.Error(err)
+						}
+						id++
+					}
+					delivery.End()
+				}
+			})
+		}
+		wg.Wait()
+		l.session.PeerClosed()
+		<-ended
+		if n := handled.Load(); n != goroutines*batches*batch {
+			t.Errorf("%d messages were handled", n)
+		}
+		if n := e.Stats().MessagesIn; n != goroutines*batches*batch {
+			t.Errorf("%d messages are counted", n)
+		}
+		if err := l.session.Deliver(&framing.Message{}); d == engine.Inline && !errors.Is(err, engine.ErrPeerClosed) {
+			t.Errorf("behind OnClose: %v", err)
+		}
+	})
+}
+
+// TestInlineDeliveryFlushesOnce: what the callbacks of a delivery send leaves at
+// its end, and what they do to their own session works.
+func TestInlineDeliveryFlushesOnce(t *testing.T) {
+	f := &fake{}
+	var flushes int32
+	serve(t, engine.Config{Dispatch: engine.Inline, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		switch string(m.Payload) {
+		case "send":
+			_ = s.Reply(m, nil)
+		case "panic":
+			panic("as asked")
+		case "close":
+			s.Pause()
+			s.Resume()
+			s.Close()
+		}
+	})}, f)
+	for _, last := range []string{"close", "panic"} {
+		l := f.open(t)
+		var d engine.Delivery
+		d.Begin(l.session, 0)
+		flushes = l.flushes.Load()
+		for range 10 {
+			if err := d.Message(&framing.Message{Payload: []byte("send")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := l.flushes.Load() - flushes; n != 0 {
+			t.Errorf("%d flushes in the middle", n)
+		}
+		if err := d.Message(&framing.Message{Payload: []byte(last)}); err != nil {
+			t.Fatal(err)
+		}
+		err := d.Message(&framing.Message{})
+		if last == "panic" && !errors.Is(err, engine.ErrHandlerPanic) || last == "close" && !errors.Is(err, engine.ErrClosed) {
+			t.Errorf("behind %s: %v", last, err)
+		}
+		d.End()
+		if n := l.flushes.Load() - flushes; n != 1 {
+			t.Errorf("%d flushes at the end", n)
+		}
+		<-l.ended
+	}
+}
+
+// TestRepliesKeepTheirOrder: replies are collected until something else is sent,
+// and go through the link behind that.
+func TestRepliesKeepTheirOrder(t *testing.T) {
+	f := &fake{}
+	serve(t, engine.Config{Dispatch: engine.Inline, MaxMessageSize: 100, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		if err := s.Reply(m, m.Payload); err != nil && len(m.Payload) <= 100 {
+			t.Error(err)
+		}
+		_ = s.Reply(m.Clone(), m.Payload) // isn't the callback's own: through the link
+	})}, f)
+	l := f.open(t)
+	var d engine.Delivery
+	var r engine.Replies
+	d.Replies = &r
+	collect := func(prepare func(), messages ...*framing.Message) (int, int, int) {
+		d.Begin(l.session, 0)
+		r.Open(make([]byte, 0, 64), 0)
+		prepare()
+		for _, m := range messages {
+			if err := d.Message(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, responses, oneWays := r.Take()
+		d.End()
+		return len(b), responses, oneWays
+	}
+	ask := &framing.Message{Type: framing.Request, ID: 1, Payload: []byte("abcd")}
+	tell := &framing.Message{ID: 1}
+	if n, responses, oneWays := collect(func() {}, ask, tell); n != 36 || responses != 1 || oneWays != 1 {
+		t.Error(n, responses, oneWays)
+	}
+	if n, _, _ := collect(func() {}, tell, &framing.Message{Stream: 7}, tell); n != 16 {
+		t.Errorf("%d bytes: a reply passed one to another stream", n)
+	}
+	if n, _, _ := collect(r.Break, ask); n != 0 {
+		t.Error("collected when broken")
+	}
+	large := &framing.Message{Payload: make([]byte, 50)}
+	if n, _, _ := collect(func() {}, tell, large, tell); n != 16 {
+		t.Errorf("%d bytes: a reply passed the one that had no room", n)
+	}
+}
+
+// TestLinkRate: a link is paused until what came too much would have been
+// allowed, whoever delivers it; nobody sleeps in Deliver.
+func TestLinkRate(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		f := &fake{}
+		e, _ := serve(t, engine.Config{Dispatch: d, Handler: echo, MessageRate: 20}, f)
+		l := f.open(t)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 30 { // 20 at once, and ten for half a second
+			wg.Go(func() { _ = l.session.Deliver(&framing.Message{}) })
+		}
+		wg.Wait()
+		if !l.paused.Load() {
+			t.Fatal("the link isn't paused")
+		}
+		waitFor(t, "the link to go on", func() bool { return !l.paused.Load() })
+		if took := time.Since(start); took < 450*time.Millisecond {
+			t.Errorf("the link went on after %v", took)
+		}
+		if n := e.Stats().Throttled; n == 0 {
+			t.Error("not counted")
+		}
+		for range 500 {
+			_ = l.session.Deliver(&framing.Message{})
+		}
+		l.session.Close() // doesn't wait for the 25 seconds
+		<-l.ended
+	})
+}
+
+// TestBlockFailsInInlineDelivery: a callback on a Transport's goroutine may not
+// wait, others on the same session may.
+func TestBlockFailsInInlineDelivery(t *testing.T) {
+	var out engine.Outbox
+	answer := make(chan error, 1)
+	f := &fake{}
+	e, _ := serve(t, engine.Config{Dispatch: engine.Inline, SlowConsumer: engine.Block, OutboxLimit: 1000, OutboxSoftMark: 500, MaxMessageSize: 900,
+		Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
+			answer <- out.Append(framing.Packet{}, &framing.Message{Payload: make([]byte, 800)})
+		})}, f)
+	l := f.open(t)
+	out.Init(l.session.Limits())
+	if err := out.Append(framing.Packet{}, &framing.Message{Payload: make([]byte, 800)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.session.Deliver(&framing.Message{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err != engine.ErrWouldBlock {
+		t.Errorf("in the callback: %v", err)
+	}
+	go func() { answer <- out.Append(framing.Packet{}, &framing.Message{Payload: make([]byte, 800)}) }()
+	select {
+	case err := <-answer:
+		t.Errorf("outside it doesn't wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	out.Close(engine.ErrClosed)
+	<-answer
+	_ = e
+}

@@ -1,0 +1,166 @@
+package quicbridge
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+	"github.com/quic-go/quic-go"
+)
+
+// refusedEarly dials addr, which must answer with CONNECTION_REFUSED.
+func refusedEarly(t *testing.T, addr string) {
+	t.Helper()
+	_, err := quic.DialAddr(t.Context(), addr, trust(t, ALPN), &quic.Config{HandshakeIdleTimeout: testPatience})
+	var refused *quic.TransportError
+	if !errors.As(err, &refused) || !refused.Remote || refused.ErrorCode != quic.ConnectionRefused {
+		t.Fatalf("the connection ended with %v, want CONNECTION_REFUSED", err)
+	}
+}
+
+// TestLimitsRefuseBeforeWork: what the engine doesn't admit is told so by
+// CONNECTION_REFUSED before a certificate is shown, counted by its reason, and
+// admitted once there is room.
+func TestLimitsRefuseBeforeWork(t *testing.T) {
+	for reason, config := range map[string]engine.Config{
+		"max_sessions":          {MaxSessions: 1},
+		"max_sessions_per_addr": {MaxSessionsPerAddr: 1},
+		"accept_rate":           {AcceptRate: 1},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			certificate := developmentCertificate(t)
+			var shown atomic.Int32
+			config.Handler = echo
+			srv := serve(t, config, Config{TLS: &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				shown.Add(1)
+				return &certificate, nil
+			}}})
+			q := raw(t, srv.addr, nil, ALPN)
+			ask(t, q)
+			before := shown.Load()
+			refusedEarly(t, srv.addr)
+			if n := shown.Load(); n != before {
+				t.Error("a certificate was shown to a refused client")
+			}
+			if n := srv.Stats().Refused[reason]; n == 0 {
+				t.Errorf("counted as %v", srv.Stats().Refused)
+			}
+			_ = q.CloseWithError(0, "")
+			eventually(t, "the session to end", func() bool { return srv.Stats().Active == 0 })
+			if reason == "accept_rate" {
+				time.Sleep(1100 * time.Millisecond) // a second's worth
+			}
+			ask(t, raw(t, srv.addr, nil, ALPN))
+		})
+	}
+}
+
+// ask makes a request on a stream of its own.
+func ask(t testing.TB, q *quic.Conn) {
+	t.Helper()
+	s := open(t, q)
+	send(t, s, request(t, 1, "x"))
+	expect(t, s, framing.Response, 1, "x")
+}
+
+// TestHazard13HandshakeBound: Config.MaxHandshakes is one for all transports.
+// Beyond it new clients are refused until there is room again.
+func TestHazard13HandshakeBound(t *testing.T) {
+	const most = 2
+	e := engine.New(engine.Config{Handler: echo, MaxHandshakes: most})
+	l, err := e.Listen("127.0.0.1:0", engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(), QUIC(Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	addr := l.Addr().String()
+	var silent []net.Conn
+	for range most {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		silent = append(silent, c)
+	}
+	eventually(t, "a refusal", func() bool {
+		q, err := quic.DialAddr(t.Context(), addr, trust(t, ALPN), nil)
+		if err == nil { // the silent ones were not accepted yet
+			_ = q.CloseWithError(0, "")
+		}
+		return err != nil
+	})
+	refusedEarly(t, addr)
+	if n := e.Stats().Refused["max_handshakes"]; n == 0 {
+		t.Errorf("counted as %v", e.Stats().Refused)
+	}
+	_ = silent[0].Close()
+	eventually(t, "room", func() bool {
+		q, err := quic.DialAddr(t.Context(), addr, trust(t, ALPN), nil)
+		if err == nil {
+			ask(t, q)
+			_ = q.CloseWithError(0, "")
+		}
+		return err == nil
+	})
+}
+
+// TestHandshakesLeaveNothing: handshakes that fail, or time out, give back what
+// they were admitted to.
+func TestHandshakesLeaveNothing(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo, MaxSessions: 3, HandshakeTimeout: time.Second}, Config{})
+	t.Run("deaf", func(t *testing.T) {
+		halfOpen(t, srv.addr, 2) // until the end of this
+		eventually(t, "the handshakes to begin", func() bool { return endpointOf(t, srv).handshakes.Load() == 2 })
+	})
+	for range 5 {
+		if _, err := quic.DialAddr(t.Context(), srv.addr, trust(t, "another protocol"), nil); err == nil {
+			t.Fatal("a client of another protocol came in")
+		}
+	}
+	eventually(t, "the handshakes to end", func() bool {
+		r := srv.Stats().Refused
+		return r["handshake_timeout"] >= 2 && r["protocol_error"] > 0 && endpointOf(t, srv).handshakes.Load() == 0
+	})
+	for range 3 {
+		ask(t, raw(t, srv.addr, nil, ALPN))
+	}
+	refusedEarly(t, srv.addr)
+}
+
+// TestCertificateChanges: a chosen configuration counts for the next handshake.
+func TestCertificateChanges(t *testing.T) {
+	configs := [2]*tls.Config{}
+	for i := range configs {
+		p := engine.TLS(engine.TLSConfig{SelfSigned: true, ClientAuth: tls.ClientAuthType(i) * tls.RequireAnyClientCert})
+		if err := p.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		configs[i] = p.ServerConfig()
+	}
+	var current atomic.Int32
+	srv := serve(t, engine.Config{Handler: echo}, Config{TLS: &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return configs[current.Load()], nil }}})
+	for range 2 {
+		ask(t, raw(t, srv.addr, nil, ALPN))
+	}
+	current.Store(1)
+	q, err := quic.DialAddr(t.Context(), srv.addr, trust(t, ALPN), nil)
+	if err == nil { // in TLS 1.3 the client hears of it after its own handshake
+		err = closeError(t, q)
+	}
+	var alert *quic.TransportError
+	if !errors.As(err, &alert) || !alert.ErrorCode.IsCryptoError() {
+		t.Fatalf("without a certificate of its own the client got %v", err)
+	}
+	current.Store(0)
+	ask(t, raw(t, srv.addr, nil, ALPN))
+}

@@ -1,0 +1,203 @@
+package quicbridge
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+)
+
+// ownPatience is how long a reader that writes the replies to its own stream may
+// wait for the peer to take them. Then a writer goes on, and the reader reads:
+// two peers that write before they read must not wait for each other.
+const ownPatience = 10 * time.Millisecond
+
+// progressChecks is how often in WriteTimeout a blocked writer looks whether
+// anything was taken.
+const progressChecks = 4
+
+// write writes what is queued. Stream.Write blocks while the peer's windows are
+// full: nobody but the writer's goroutine waits for that, or for a moment the
+// reader, which then hands over.
+func (st *stream) write(asReader bool) {
+	var gathered *buffer
+	defer func() { gathered.free() }()
+	c := st.conn
+	for {
+		b := st.out.Next()
+		var n int
+		var err error
+		switch {
+		case len(b) == 0:
+			if !st.more() {
+				return
+			}
+			continue
+		case c.compat:
+			n, err = st.writePacket(b)
+			c.wrote(n)
+		case len(b) < gatherBelow:
+			if gathered == nil {
+				gathered = newBuffer(burstSize)
+			}
+			b = st.gather(gathered.b, b)
+			if !st.writeTaken(gathered, b, asReader) {
+				gathered = nil
+				return
+			}
+			continue
+		default:
+			n, err = st.writeAll(b, asReader)
+			st.out.Done(n)
+			c.wrote(n)
+			if errors.Is(err, errHandOver) {
+				c.work.Go(func() { st.write(false) })
+				return
+			}
+		}
+		st.direct = 0
+		if err != nil {
+			st.broken(err)
+			return
+		}
+	}
+}
+
+// writeTaken writes b, which lies in buf and was taken from the outbox, or never
+// was there. It reports whether the caller still is the writer; if not, it may
+// not use buf any more.
+func (st *stream) writeTaken(buf *buffer, b []byte, asReader bool) bool {
+	c := st.conn
+	n, err := st.writeAll(b, asReader)
+	c.inHand.Add(-int64(n))
+	c.wrote(n)
+	st.direct = 0
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, errHandOver):
+		c.work.Go(func() {
+			if st.writeTaken(buf, b[n:], false) {
+				buf.free()
+				st.write(false)
+			}
+		})
+	default:
+		buf.free()
+		st.broken(err)
+	}
+	return false
+}
+
+// errHandOver ends a reader's patience; nobody else sees it.
+var errHandOver = errors.New("quicbridge: a writer goes on")
+
+// writeAll writes b on the stream, which it opens if need be. It returns the
+// length of b, whatever became of it, except with errHandOver: then so many bytes
+// were written. The connection ends when the peer takes nothing for WriteTimeout.
+func (st *stream) writeAll(b []byte, asReader bool) (int, error) {
+	if st.quic == nil {
+		if err := st.open(); err != nil {
+			return len(b), err
+		}
+	}
+	limit := st.conn.limits.WriteTimeout
+	patience := limit / progressChecks
+	if asReader {
+		patience = ownPatience
+	}
+	now := time.Now()
+	for written, last := 0, now; ; {
+		st.allow(now, patience)
+		n, err := st.quic.Write(b[written:])
+		written += n
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return len(b), err
+		}
+		switch now = time.Now(); {
+		case asReader:
+			return written, errHandOver
+		case n > 0:
+			last = now
+		case now.Sub(last) >= limit:
+			st.conn.fail(engine.ErrWriteTimeout)
+			return len(b), engine.ErrWriteTimeout
+		}
+	}
+}
+
+// allow lets a Stream.Write that begins now take about that long, or for ever if
+// d is 0. A deadline that is near enough stays: setting one costs more than most
+// writes do.
+func (st *stream) allow(now time.Time, d time.Duration) {
+	if d == 0 {
+		if !st.deadline.IsZero() {
+			st.deadline = time.Time{}
+			_ = st.quic.SetWriteDeadline(st.deadline) // it never fails
+		}
+		return
+	}
+	if left := st.deadline.Sub(now); left < d/2 || left > d {
+		st.deadline = now.Add(d)
+		_ = st.quic.SetWriteDeadline(st.deadline)
+	}
+}
+
+// awaitOpening returns a context for opening a stream, which waits until the peer
+// allows one more; that, too, may take WriteTimeout at most.
+func (c *conn) awaitOpening() (context.Context, context.CancelFunc) {
+	if c.limits.WriteTimeout == 0 {
+		return c.quic.Context(), func() {}
+	}
+	return context.WithTimeout(c.quic.Context(), c.limits.WriteTimeout)
+}
+
+// openFailed ends the connection if err says that the peer allowed no stream for
+// too long, and returns the reason.
+func (c *conn) openFailed(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && c.quic.Context().Err() == nil {
+		c.fail(engine.ErrWriteTimeout)
+		return engine.ErrWriteTimeout
+	}
+	return err
+}
+
+// gatherBelow is how large a piece of the outbox must be, in bytes, to be written
+// by itself.
+const gatherBelow = 32 << 10
+
+// gather moves b, which is the outbox's next piece, and those behind it that fit
+// to the buffer to, so that one call writes them all: quic-go sends fewer, fuller
+// batches of packets then.
+func (st *stream) gather(to, b []byte) []byte {
+	n := 0
+	for len(b) > 0 && n < len(to) {
+		k := copy(to[n:], b)
+		n += k
+		st.conn.inHand.Add(int64(k))
+		st.out.Done(k)
+		b = st.out.Next()
+	}
+	return to[:n]
+}
+
+// open opens the stream; it waits until the peer allows one more.
+func (st *stream) open() error {
+	c := st.conn
+	ctx, cancel := c.awaitOpening()
+	q, err := c.quic.OpenStreamSync(ctx)
+	cancel()
+	if err != nil {
+		return c.openFailed(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase == phaseEnded {
+		return c.reason
+	}
+	st.opened(q)
+	c.spawn(st.read)
+	return nil
+}
