@@ -101,7 +101,7 @@ func TestChaos(t *testing.T) {
 		e, addr := serve(t, engine.Config{Handler: l, Dispatch: d, RingSize: 64 << 10, ReadBufferSize: 8 << 10,
 			OutboxSoftMark: 32 << 10, OutboxLimit: 8 << 20, MaxMessageSize: 200 << 10, LingerTimeout: 10 * time.Second},
 			hello{engine.Packets()}, engine.Packets())
-		const workers, each = 16, 60
+		const workers, each = 16, 20
 		var wg sync.WaitGroup
 		for w := range workers {
 			wg.Go(func() {

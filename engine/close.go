@@ -75,11 +75,10 @@ func (s *Session) setReasonLocked(reason error) {
 	if !errors.Is(reason, ErrConnectionLost) {
 		s.muted.Store(true)
 	}
-	if s.out.lane != nil {
-		s.out.lane.broken.Store(true)
+	if s.laned {
+		s.core.consumer.lane.broken.Store(true)
 	}
-	if s.reason == nil {
-		s.reason = reason
+	if s.out.refused == nil {
 		s.out.refused = reason
 		s.out.wakeReader()
 	}
@@ -116,7 +115,7 @@ func settleTask(arg any) error {
 	}
 	s.out.mu.Lock()
 	phase, writing, broken := s.phase, s.writing, s.broken
-	if phase == phaseDrained && (s.eof || s.engine.cfg.LingerTimeout == 0) {
+	if phase == phaseDrained && (s.eof || s.core.engine.cfg.LingerTimeout == 0) {
 		s.phase, phase = phaseEnded, phaseEnded
 	}
 	s.out.mu.Unlock()
@@ -125,12 +124,12 @@ func settleTask(arg any) error {
 		s.destroy()
 	case broken && !s.lingering:
 		s.lingering = true
-		s.startPhase(max(s.engine.cfg.LingerTimeout, 1))
+		s.startPhase(max(s.core.engine.cfg.LingerTimeout, 1))
 		s.read()
 	case phase >= phaseClosing && !s.lingering:
 		s.lingering = true
 		s.inputDone = true
-		s.startPhase(max(s.engine.cfg.LingerTimeout, 1))
+		s.startPhase(max(s.core.engine.cfg.LingerTimeout, 1))
 		s.discardInput()
 	}
 	return nil
@@ -145,7 +144,7 @@ func (s *Session) destroy() {
 	c.loop.Unregister(&s.conn)
 	reactor.Close(s.conn.FD)
 	s.out.mu.Lock()
-	s.out.discard(s.reason)
+	s.out.discard(s.out.refused)
 	s.out.mu.Unlock()
 	s.keep(nil)
 	if s.tls != nil {
@@ -161,7 +160,7 @@ func (s *Session) destroy() {
 
 // neverOpened forgets a session that its handler has not heard of.
 func (s *Session) neverOpened() {
-	e := s.engine
+	e := s.core.engine
 	switch {
 	case s.refusal != nil:
 		e.admission.endRefusal() // counted as refused already
@@ -169,7 +168,7 @@ func (s *Session) neverOpened() {
 		e.admission.endHandshake()
 		fallthrough
 	default:
-		e.countRefused(s.reason)
+		e.countRefused(s.Err())
 	}
 	s.core.forget(s)
 }

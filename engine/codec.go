@@ -17,7 +17,7 @@ func (s *Session) Establish() {
 	}
 	s.opened = true
 	if s.listener != nil {
-		s.engine.admission.endHandshake()
+		s.core.engine.admission.endHandshake()
 	}
 	s.lastRead = s.core.deadline(0)
 	s.startPhase(0)
@@ -74,7 +74,7 @@ func (s *Session) adopt(p *streamProtocol) {
 		return
 	}
 	if h, ok := s.codec.(Handshaker); ok && h.NeedsHandshake() {
-		s.startPhase(s.engine.cfg.HandshakeTimeout)
+		s.startPhase(s.core.engine.cfg.HandshakeTimeout)
 		return
 	}
 	s.Establish()
@@ -92,6 +92,6 @@ func (s *Session) setCodec(c Codec) {
 func (s *Session) startSniffing() {
 	if s.refusal == nil && !s.sniffing {
 		s.sniffing = true
-		s.startPhase(s.engine.cfg.HandshakeTimeout)
+		s.startPhase(s.core.engine.cfg.HandshakeTimeout)
 	}
 }

@@ -33,7 +33,7 @@ func BenchmarkDispatch(b *testing.B) {
 				if rest := s.decodeAll(in, 0); len(rest) > 0 || len(lane.b) != len(in) {
 					b.Fatalf("%d bytes left, %d of replies", len(rest), len(lane.b))
 				}
-				lane.session, s.out.lane, lane.messages = nil, nil, 0
+				lane.session, s.laned, lane.messages = nil, false, 0
 			}
 		})
 	}
@@ -67,7 +67,7 @@ func sessionWithoutSocket(b *testing.B) *Session {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = c.loop.Close() })
-	s := &Session{engine: e, core: c, phase: phaseOpen, opened: true}
+	s := &Session{core: c, phase: phaseOpen, opened: true}
 	s.out.Init(&e.lim)
 	s.corked.Store(true)
 	return s

@@ -76,7 +76,7 @@ func (c *consumer) openLane(s *Session) {
 			l.packets = l.limit
 		}
 		l.broken.Store(false)
-		l.consumer, l.session, s.out.lane = c, s, l
+		l.consumer, l.session, s.laned = c, s, true
 	}
 	s.out.mu.Unlock()
 }
@@ -99,7 +99,7 @@ func (c *consumer) closeLane(flush bool) {
 // mergeLaneLocked closes l and moves what it holds to the front of the outbox.
 func (s *Session) mergeLaneLocked(l *lane) {
 	o, n, messages := &s.out, len(l.b), l.messages
-	l.session, o.lane, l.messages = nil, nil, 0
+	l.session, s.laned, l.messages = nil, false, 0
 	if n == 0 || s.phase == phaseEnded || s.broken {
 		return
 	}

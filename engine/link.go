@@ -14,10 +14,10 @@ func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 	}
 	c := e.nextCore()
 	s := &Session{
-		engine: e, core: c, listener: h.listener, link: &attachedLink{Link: link},
+		core: c, listener: h.listener, link: &attachedLink{Link: link, local: info.Local},
 		transport: e.stats.transport(h.name),
-		remote:    info.Remote, local: info.Local,
-		opened: true, phase: phaseOpen, throttle: newThrottle(&e.cfg),
+		remote:    info.Remote,
+		opened:    true, phase: phaseOpen, throttle: newThrottle(&e.cfg),
 	}
 	if info.Dialed {
 		s.listener = nil
@@ -46,7 +46,7 @@ func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 
 // postWait posts a control record, waiting for room in the ring.
 func (s *Session) postWait(kind uint32) error {
-	claim, err := s.core.claim(recordIDSize, s.engine.aliveOrClosed)
+	claim, err := s.core.claim(recordIDSize, s.core.engine.aliveOrClosed)
 	if err != nil {
 		return err
 	}
@@ -83,8 +83,8 @@ func (s *Session) endLinkAfterMessages(reason error) {
 func (s *Session) Ended(reason error) {
 	s.out.mu.Lock()
 	s.closing.Store(true) // nothing can be sent; what was delivered is handled
-	if s.reason == nil {
-		s.reason = reason
+	if s.out.refused == nil {
+		s.out.refused = reason
 	}
 	s.out.mu.Unlock()
 	s.stopThrottle()

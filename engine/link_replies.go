@@ -80,5 +80,5 @@ func (r *Replies) put(m *framing.Message, max int) bool {
 // the callback alone.
 func (s *Session) sendDirectly(m *framing.Message) bool {
 	t := s.link.turn
-	return t != nil && t.message.Load() == m && t.replies != nil && t.replies.put(m, s.engine.lim.MaxMessageSize)
+	return t != nil && t.message.Load() == m && t.replies != nil && t.replies.put(m, s.core.engine.lim.MaxMessageSize)
 }

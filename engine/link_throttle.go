@@ -6,7 +6,7 @@ import "time"
 // until that would have been allowed. Nobody sleeps for it: the goroutines that
 // read find the link paused, as after Session.Pause.
 func (s *Session) throttleLink(messages, bytes int) {
-	wait := s.throttle.spend(&s.engine.cfg, messages, bytes)
+	wait := s.throttle.spend(&s.core.engine.cfg, messages, bytes)
 	if wait == 0 {
 		return
 	}
@@ -26,7 +26,7 @@ func (s *Session) throttleLink(messages, bytes int) {
 // unthrottleLink ends the pause when the debt is paid, which may have grown
 // since: what other goroutines had read already was still delivered.
 func (s *Session) unthrottleLink() {
-	wait := s.throttle.spend(&s.engine.cfg, 0, 0)
+	wait := s.throttle.spend(&s.core.engine.cfg, 0, 0)
 	t, l := s.throttle, s.link
 	t.mu.Lock()
 	if wait > 0 && !s.closing.Load() {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 // attachedLink is a session's Link with what the engine keeps beside it.
 type attachedLink struct {
 	Link
+	local  netip.AddrPort
 	turn   *turn        // Inline: who may run a callback; nil in Workers dispatch
 	tell   atomic.Int32 // calls of tellReading that are not answered yet
 	resume *time.Timer  // ends the throttle's pause; guarded by the throttle's mu

@@ -311,7 +311,7 @@ func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
 // newSession returns a session of a socket, on the next core, not yet attached
 // to its loop.
 func (e *Engine) newSession(fd int, remote netip.AddrPort) *Session {
-	s := &Session{engine: e, core: e.nextCore(), remote: remote}
+	s := &Session{core: e.nextCore(), remote: remote}
 	s.throttle = newThrottle(&e.cfg)
 	s.conn = reactor.Conn{FD: fd, Handler: (*socket)(s)}
 	s.timer.Owner = s
@@ -350,9 +350,9 @@ func attachTask(arg any) error {
 func (s *Session) unattached(reason error) {
 	s.destroyed = true
 	reactor.Close(s.conn.FD)
-	s.engine.countRefused(reason)
-	s.engine.refuse(s.refusal, s.listener, s.remote.Addr())
-	s.engine.sessionGone()
+	s.core.engine.countRefused(reason)
+	s.core.engine.refuse(s.refusal, s.listener, s.remote.Addr())
+	s.core.engine.sessionGone()
 }
 
 // refuse undoes what accepted, or Dial where l is nil, began for a connection

@@ -37,7 +37,6 @@ type Outbox struct {
 	taken    *block // what the writer took by Next and has not Done
 	pending  int    // bytes in all of the above
 	messages int    // messages appended since drainCount
-	lane     *lane  // open in front of all this, or nil
 	refused  error  // set by Close: why Append fails
 	room     *sync.Cond
 }

@@ -33,7 +33,7 @@ func (p packets) Connect(context.Context, net.Conn, string, Limits) (Codec, []by
 }
 
 func (packets) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
-	n, err := framing.Packet{}.Decode(b, seen, s.engine.lim.MaxMessageSize, m)
+	n, err := framing.Packet{}.Decode(b, seen, s.core.engine.lim.MaxMessageSize, m)
 	return n, n > 0, err
 }
 
@@ -72,7 +72,7 @@ func (f framed) Connect(context.Context, net.Conn, string, Limits) (Codec, []byt
 }
 
 func (f framed) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
-	n, err := f.framer.Decode(b, seen, s.engine.lim.MaxMessageSize, m)
+	n, err := f.framer.Decode(b, seen, s.core.engine.lim.MaxMessageSize, m)
 	return n, n > 0, err
 }
 

@@ -79,7 +79,7 @@ func (s *Session) takeHeader(b []byte) (rest []byte, ok bool) {
 	case s.listener.sole() != nil:
 		s.adopt(s.listener.sole())
 	default:
-		s.startPhase(s.engine.cfg.SniffTimeout)
+		s.startPhase(s.core.engine.cfg.SniffTimeout)
 	}
 	return b[n:], !s.inputDone
 }
@@ -88,7 +88,7 @@ func (s *Session) takeHeader(b []byte) (rest []byte, ok bool) {
 // more from there; the session is refused if not, and false returned if
 // that happens without a word.
 func (s *Session) admitReal(src netip.AddrPort) bool {
-	e := s.engine
+	e := s.core.engine
 	if e.admission.enterAddr(&e.cfg, src.Addr()) {
 		s.remote = src
 		return true

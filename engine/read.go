@@ -76,7 +76,9 @@ func (s *Session) read() {
 	s.lastRead = s.core.tick
 	s.core.stats.bytesIn.Add(uint64(n))
 	full := n == len(buf)-have
-	s.fresh = n
+	if s.throttle != nil {
+		s.throttle.fresh = n
+	}
 	s.process(buf[:have+n], s.seen)
 	if full || s.toTheEnd {
 		s.unread = true
@@ -205,7 +207,7 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			continue
 		}
 		n, ok, err := s.codec.Decode(s, b, seen, c.inbound)
-		if err == nil && n == 0 && len(b) > s.engine.lim.MaxMessageSize+maxFrameOverhead {
+		if err == nil && n == 0 && len(b) > s.core.engine.lim.MaxMessageSize+maxFrameOverhead {
 			err = ErrTooLarge
 		}
 		if err != nil {
@@ -235,8 +237,7 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 	}
 	c.stats.messagesIn.Add(uint64(delivered))
 	if s.throttle != nil && s.opened {
-		s.throttleInput(delivered, s.fresh)
-		s.fresh = 0
+		s.throttleInput(delivered)
 	}
 	return b
 }
@@ -246,7 +247,7 @@ func (s *Session) recoverDecode() {
 	if v := recover(); v != nil {
 		err := &PanicError{Value: v, Stack: debug.Stack()}
 		s.core.stats.panics.Add(1)
-		s.engine.cfg.Logger.Error("handler panicked", "session", s.id, "transport", s.Transport(),
+		s.core.engine.cfg.Logger.Error("handler panicked", "session", s.id, "transport", s.Transport(),
 			"panic", v, "stack", string(err.Stack))
 		s.inputDone = true
 		s.end(err, false)

@@ -13,7 +13,7 @@ import (
 // messages went on.
 func (s *Session) decodeRun(b []byte) (rest []byte, delivered int) {
 	c := s.core
-	limit, room := s.engine.lim.MaxMessageSize, c.share-recordIDSize
+	limit, room := s.core.engine.lim.MaxMessageSize, c.share-recordIDSize
 	for {
 		run, count := framing.PacketRun(b, limit, room)
 		if run > 0 {
@@ -49,7 +49,7 @@ func (s *Session) decodeRun(b []byte) (rest []byte, delivered int) {
 // handlePackets is decodeAll for packets that are handled on the loop.
 func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 	c := &s.core.consumer
-	limit, h := s.engine.lim.MaxMessageSize, c.handler
+	limit, h := s.core.engine.lim.MaxMessageSize, c.handler
 	for off := 0; ; {
 		p := b[off:]
 		if len(p) < framing.PacketHeaderSize {
@@ -81,7 +81,7 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 // lastPacket ends handlePackets at what isn't a whole packet.
 func (s *Session) lastPacket(p []byte, delivered int) ([]byte, int) {
 	c := &s.core.consumer
-	if _, err := (framing.Packet{}).Decode(p, 0, s.engine.lim.MaxMessageSize, &c.m); err != nil {
+	if _, err := (framing.Packet{}).Decode(p, 0, s.core.engine.lim.MaxMessageSize, &c.m); err != nil {
 		s.endAfterMessages(protocolError(err))
 		return nil, delivered
 	}
@@ -107,7 +107,7 @@ func (c *core) putFrames(s *Session, frames []byte) bool {
 func (c *consumer) frames(s *Session, p []byte) {
 	c.cork(s)
 	defer c.recover(s)
-	limit, h := s.engine.lim.MaxMessageSize, c.handler
+	limit, h := s.core.engine.lim.MaxMessageSize, c.handler
 	for off := 0; off < len(p) && !s.muted.Load(); {
 		b := p[off:]
 		head := framing.ReadPacketHeader(b)

@@ -22,14 +22,12 @@ type ID uint64
 // and 16 in the slot table are all it costs.
 type Session struct {
 	// Set before the session is published.
-	engine    *Engine
 	core      *core
 	listener  *Listener       // nil for a dialed session
 	transport *transportStats // name and counters of its protocol
 	link      *attachedLink   // the transport's, nil for a socket of the reactor
 	id        ID
 	remote    netip.AddrPort
-	local     netip.AddrPort // of links; sockets are asked
 
 	values atomic.Pointer[[]value]
 	nextID atomic.Uint32
@@ -48,12 +46,10 @@ type Session struct {
 	codec     Codec     // nil until the protocol is known; then read only
 	tail      *block
 	seen      int // bytes of tail that Decode has looked at
-	fresh     int // bytes that the throttle has not accounted for
 	stuck     *largeMessage
 	timer     wheel.Timer[Session]
 	lastRead  int64 // tick
 	phaseEnds int64 // deadlines, in ticks; 0 means none
-	resumeAt  int64
 	writeEnds int64
 	refusal   error     // why it only lives to say no
 	throttle  *throttle // nil without rates
@@ -74,16 +70,16 @@ type Session struct {
 	destroyed bool
 
 	// Write state: guarded by out.mu.
-	out       Outbox
+	out       Outbox // out.refused is why the session ends
 	phase     phase
 	writing   bool // somebody is in flushLocked
 	broken    bool // a write failed
+	laned     bool // the consumer's lane is open for it, in front of out
 	retry     bool // there may be room since the writer's last try
 	congested bool // above the outbox's soft mark: one of readBlocks
 	ended     bool // the end waits for holds
 	holds     int32
 	ending    error // why the end comes after the messages
-	reason    error // why the session ends
 }
 
 // value is a pair of SetValue.
@@ -97,7 +93,7 @@ var messagePool = sync.Pool{New: func() any { return new(framing.Message) }}
 func (s *Session) ID() ID { return s.id }
 
 // Engine returns the engine that the session belongs to.
-func (s *Session) Engine() *Engine { return s.engine }
+func (s *Session) Engine() *Engine { return s.core.engine }
 
 // Transport names the session's protocol: "tcp", "tls", "ws", "wss", "quic".
 func (s *Session) Transport() string {
@@ -114,7 +110,7 @@ func (s *Session) RemoteAddr() netip.AddrPort { return s.remote }
 // system; the zero AddrPort if the session has ended.
 func (s *Session) LocalAddr() netip.AddrPort {
 	if s.link != nil {
-		return s.local
+		return s.link.local
 	}
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
@@ -298,9 +294,9 @@ func (s *Session) SetValue(key, v any) {
 func (s *Session) Err() error {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
-	return s.reason
+	return s.out.refused
 }
 
 // Limits returns the engine's limits with every default filled in. They are
 // shared: don't write to them.
-func (s *Session) Limits() *Limits { return &s.engine.lim }
+func (s *Session) Limits() *Limits { return &s.core.engine.lim }

@@ -12,6 +12,10 @@ type throttle struct {
 	mu       sync.Mutex // several streams of a link share it
 	messages tokenBucket
 	bytes    tokenBucket
+
+	// Owned by the loop of a session that has a socket.
+	fresh    int   // bytes read and not yet accounted for
+	resumeAt int64 // tick at which reading goes on; 0 means that it isn't stopped
 }
 
 func newThrottle(cfg *Config) *throttle {
@@ -36,13 +40,23 @@ func (t *throttle) spend(cfg *Config, messages, bytes int) (wait time.Duration) 
 }
 
 // throttleInput stops reading for as long as the rates ask for. On the loop.
-func (s *Session) throttleInput(messages, bytes int) {
-	wait := s.throttle.spend(&s.engine.cfg, messages, bytes)
-	if wait == 0 || s.resumeAt != 0 {
+func (s *Session) throttleInput(messages int) {
+	t := s.throttle
+	wait := t.spend(&s.core.engine.cfg, messages, t.fresh)
+	t.fresh = 0
+	if wait == 0 || t.resumeAt != 0 {
 		return
 	}
 	s.core.stats.throttled.Add(1)
 	s.blockRead()
-	s.resumeAt = s.core.deadline(wait)
+	t.resumeAt = s.core.deadline(wait)
 	s.arm()
+}
+
+// resumeAt is when the throttle lets reading go on; 0 when it doesn't stop it.
+func (s *Session) resumeAt() int64 {
+	if s.throttle == nil {
+		return 0
+	}
+	return s.throttle.resumeAt
 }

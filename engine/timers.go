@@ -42,7 +42,7 @@ func tickTask(arg any) error {
 // arm sets the session's timer to its earliest deadline.
 func (s *Session) arm() {
 	next := s.phaseEnds
-	for _, d := range [...]int64{s.idleEnds(), s.resumeAt, s.writeEnds} {
+	for _, d := range [...]int64{s.idleEnds(), s.resumeAt(), s.writeEnds} {
 		if d != 0 && (next == 0 || d < next) {
 			next = d
 		}
@@ -64,7 +64,7 @@ func (s *Session) disarm() {
 
 // idleEnds is when the session will have been idle for too long.
 func (s *Session) idleEnds() int64 {
-	if d := s.engine.cfg.IdleTimeout; d > 0 && s.opened && !s.lingering {
+	if d := s.core.engine.cfg.IdleTimeout; d > 0 && s.opened && !s.lingering {
 		return s.lastRead + ticksOf(d) + 1
 	}
 	return 0
@@ -73,8 +73,8 @@ func (s *Session) idleEnds() int64 {
 // onTimer handles what is due, and arms the timer for what isn't.
 func (s *Session) onTimer() {
 	now := s.core.tick
-	if s.resumeAt != 0 && s.resumeAt <= now {
-		s.resumeAt = 0
+	if at := s.resumeAt(); at != 0 && at <= now {
+		s.throttle.resumeAt = 0
 		s.unblockRead()
 	}
 	if s.writeEnds != 0 && s.writeEnds <= now {
@@ -117,7 +117,7 @@ func (s *Session) writeDeadline() {
 	if !s.blocked.Load() {
 		return
 	}
-	limit := ticksOf(s.engine.cfg.WriteTimeout)
+	limit := ticksOf(s.core.engine.cfg.WriteTimeout)
 	if moved := s.lastWrite.Load(); moved+limit >= s.core.tick {
 		s.writeEnds = moved + limit + 1
 		return
@@ -131,7 +131,7 @@ func armWriteTask(arg any) error {
 	if s.destroyed {
 		return nil
 	}
-	ends := s.core.deadline(s.engine.cfg.WriteTimeout)
+	ends := s.core.deadline(s.core.engine.cfg.WriteTimeout)
 	s.lastWrite.Store(s.core.tick)
 	if s.writeEnds == 0 {
 		s.writeEnds = ends

@@ -127,16 +127,16 @@ func (s *Session) startTLS(hello []byte) {
 	s.out.mu.Lock()
 	s.tls = t
 	s.out.mu.Unlock()
-	s.startPhase(s.engine.cfg.HandshakeTimeout)
+	s.startPhase(s.core.engine.cfg.HandshakeTimeout)
 	t.feed(hello)
-	s.engine.running.Add(1)
+	s.core.engine.running.Add(1)
 	go t.handshake()
 }
 
 // handshake is the goroutine.
 func (t *tlsLayer) handshake() {
 	s := t.session
-	defer s.engine.running.Done()
+	defer s.core.engine.running.Done()
 	defer func() {
 		if v := recover(); v != nil { // a callback of TLSConfig.Config
 			t.failure = fmt.Errorf("panic: %v", v)
@@ -171,7 +171,7 @@ func handshakeDoneTask(arg any) error {
 	if len(s.listener.streams) == 1 {
 		s.adopt(s.listener.streams[0])
 	} else {
-		s.startPhase(s.engine.cfg.SniffTimeout)
+		s.startPhase(s.core.engine.cfg.SniffTimeout)
 	}
 	s.read()
 	return nil

@@ -78,7 +78,9 @@ func (s *Session) decrypt() {
 		buf, have := s.readTarget()
 		n, err := t.open(buf[have:])
 		if n > 0 {
-			s.fresh += n
+			if s.throttle != nil {
+				s.throttle.fresh += n
+			}
 			s.process(buf[:have+n], s.seen)
 		} else {
 			s.keep(buf[:have])

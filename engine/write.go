@@ -34,7 +34,7 @@ func (s *Session) flushLocked() {
 			chain = s.out.written(chain, n)
 			s.core.stats.bytesOut.Add(uint64(n))
 			if s.blocked.Load() {
-				s.lastWrite.Store(s.engine.ticks())
+				s.lastWrite.Store(s.core.engine.ticks())
 			}
 		}
 		s.putBackLocked(chain)
@@ -51,7 +51,7 @@ func (s *Session) flushLocked() {
 			break
 		}
 		s.retry = false
-		if s.engine.cfg.WriteTimeout > 0 {
+		if s.core.engine.cfg.WriteTimeout > 0 {
 			_ = s.core.loop.Trigger(armWriteTask, s)
 		}
 	}
@@ -98,8 +98,8 @@ func (s *Session) afterFlushLocked() {
 // kickLocked starts a flush unless somebody else will do it: the present
 // writer, the loop when the socket has room, or the consumer that corked s.
 func (s *Session) kickLocked() {
-	if s.out.lane != nil {
-		s.out.lane.broken.Store(true)
+	if s.laned {
+		s.core.consumer.lane.broken.Store(true)
 		return
 	}
 	if s.writing || s.blocked.Load() {

@@ -41,9 +41,9 @@ type Handler interface {
 // struct, so that registering costs no allocation.
 type Conn struct {
 	FD      int
+	poll    pollData // not the last: Go would pad behind a field without size
 	Handler Handler
 	loop    *Loop // that it is registered with
-	poll    pollData
 }
 
 // Task is a function that Trigger runs on a loop, with its argument. It returns
