@@ -54,7 +54,8 @@ type core struct {
 	batch        batch
 	decoding     bool // in Session.process
 	wheel        wheel.Wheel[Session]
-	tick         int64      // of the last tick, see tickInterval
+	tick         int64      // now, or a little earlier; see tickInterval
+	advanced     int64      // of the last tick whose timers were fired
 	stalledQueue []*Session // in the order in which they go on
 
 	timers  atomic.Int64 // armed in wheel, for the ticker

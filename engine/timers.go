@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/millrace/millrace/internal/reactor"
 	"github.com/millrace/millrace/internal/wheel"
 )
 
@@ -18,9 +19,7 @@ func ticksOf(d time.Duration) int64 {
 
 // deadline is the first tick at which d has passed from now.
 func (c *core) deadline(d time.Duration) int64 {
-	if c.wheel.Len() == 0 {
-		c.setTick() // no ticks came while nothing was armed
-	}
+	c.setTick() // the loop may have been held up since the last one
 	return c.tick + ticksOf(d) + 1
 }
 
@@ -29,14 +28,33 @@ func (c *core) setTick() { c.tick = c.engine.ticks() }
 // ticks is the time now, in ticks.
 func (e *Engine) ticks() int64 { return int64(time.Since(e.epoch) / tickInterval) }
 
-// tickTask fires the timers that are due.
+// lateTicks is by how much the loop may be late without having been held up.
+const lateTicks = 2
+
+// tickTask fires the timers that are due. When the loop was held up the sockets
+// have their turn first: what makes a deadline met may lie in them.
 func tickTask(arg any) error {
 	c := arg.(*core)
 	c.ticking.Store(false)
 	c.setTick()
+	if c.tick-c.advanced > lateTicks {
+		c.loop.Again((*lateTick)(c))
+		return nil
+	}
+	c.advance()
+	return nil
+}
+
+// lateTick is a tick after the sockets had their turn.
+type lateTick core
+
+// OnEvent fires the timers that are due.
+func (l *lateTick) OnEvent(reactor.Event) { (*core)(l).advance() }
+
+func (c *core) advance() {
+	c.advanced = c.tick
 	c.wheel.Advance(c.tick, func(t *wheel.Timer[Session]) { t.Owner.onTimer() })
 	c.timers.Store(int64(c.wheel.Len()))
-	return nil
 }
 
 // arm sets the session's timer to its earliest deadline.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
 )
 
 func TestIdleTimeout(t *testing.T) {
@@ -83,4 +84,30 @@ func TestSilentConnectionIsClosedWherePacketsAreNotSpoken(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the count", func() bool { return e.Stats().Refused["handshake_timeout"] == 1 })
+}
+
+// TestDeadlineOfASessionThatCameWhileTheLoopWasHeldUp: the loop is busy for longer
+// than SniffTimeout; a peer that connects and speaks meanwhile must be served.
+func TestDeadlineOfASessionThatCameWhileTheLoopWasHeldUp(t *testing.T) {
+	const sniff, busy = 200 * time.Millisecond, 600 * time.Millisecond
+	for range 10 {
+		held := make(chan struct{}, 1)
+		_, addr := serve(t, engine.Config{Cores: 1, Dispatch: engine.Inline, SniffTimeout: sniff,
+			Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+				if string(m.Payload) == "hold" {
+					held <- struct{}{}
+					time.Sleep(busy)
+				}
+				_ = s.Reply(m, m.Payload)
+			})}, hello{engine.Packets()}, engine.Packets())
+		dial(t, addr) // silent, so that the wheel isn't empty
+		first := dial(t, addr)
+		_, _ = first.Write(packet(&framing.Message{Type: framing.Request, ID: 1, Payload: []byte("hold")}))
+		<-held
+		for range 5 {
+			c := dial(t, addr)
+			_, _ = c.Write([]byte("hello"))
+			defer expect(t, c, []byte("welcome"))
+		}
+	}
 }

@@ -1,5 +1,3 @@
-//go:build torture
-
 package torture_test
 
 import (
@@ -39,9 +37,9 @@ var hostiles = []hostile{
 	{name: "fragment flood", visit: visitFragments},
 	{name: "wrong frames", visit: visitWrongFrames},
 	{name: "QUIC stuck streams", visit: visitStuckStreams},
-	{name: "QUIC unread replies", visit: visitUnreadStream},
+	{name: "QUIC unread replies", slow: true, visit: visitUnreadStream},
 	{name: "QUIC oversized packet", visit: visitHugePacket},
-	{name: "QUIC vanished", visit: visitVanished},
+	{name: "QUIC vanished", slow: true, visit: visitVanished},
 	{name: "QUIC half handshake", visit: visitHalfQUIC},
 	{name: "garbage datagrams", visit: visitGarbageDatagrams},
 }
@@ -252,7 +250,7 @@ func (r *run) upgrade(conn net.Conn) bool {
 	var got []byte
 	for b := make([]byte, 1); !bytes.HasSuffix(got, []byte("\r\n\r\n")); got = append(got, b...) {
 		if _, err := io.ReadFull(conn, b); err != nil {
-			r.failf("upgrade: %v after %q", err, got)
+			r.failf("upgrade: %v after %q; refused so far: %v", err, got, r.server.Stats().Refused)
 			return false
 		}
 	}

@@ -1,4 +1,4 @@
-//go:build torture && !race
+//go:build !race
 
 package torture_test
 

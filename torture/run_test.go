@@ -1,5 +1,3 @@
-//go:build torture
-
 package torture_test
 
 import (
@@ -80,7 +78,7 @@ func (r *run) judge(who string, h head, lost uint32, again bool) {
 // each way to dispatch. Promises P1, P4 to P7, P9 and P10, and hazards 1 to 6, 8
 // to 15, 19 to 21 and 23 all at once.
 func TestTorture(t *testing.T) {
-	s := scale{load: 4 * time.Second, cycles: 2_500, halfOpen: 250}
+	s := scale{load: 2 * time.Second, cycles: 1_500, halfOpen: 250}
 	if *durationFlag > 0 {
 		s = scale{load: *durationFlag / 2, cycles: 50_000, halfOpen: 5_000}
 	}
@@ -197,7 +195,7 @@ func (r *run) honestSession(c *rand.Rand, scheme string) {
 	p := newPeer(r, c, scheme)
 	p.ending = ending(c.IntN(3))
 	if err := p.dial(r.server.addr); err != nil {
-		r.failf("%s: an honest peer isn't served: %v", scheme, err)
+		r.failf("%s: an honest peer isn't served: %v; refused so far: %v", scheme, err, r.server.Stats().Refused)
 		return
 	}
 	p.converse(func() {})

@@ -1,5 +1,3 @@
-//go:build torture
-
 package torture_test
 
 import (
@@ -33,7 +31,7 @@ var limits = engine.Config{
 	OutboxSoftMark:   64 << 10,
 	OutboxLimit:      256 << 10,
 	HandshakeTimeout: 3 * time.Second,
-	SniffTimeout:     1 * time.Second,
+	SniffTimeout:     2 * time.Second,
 	IdleTimeout:      4 * time.Second,
 	WriteTimeout:     3 * time.Second,
 	LingerTimeout:    4 * time.Second,

@@ -1,4 +1,4 @@
-//go:build torture && !linux
+//go:build !linux
 
 package torture_test
 
