@@ -2,44 +2,80 @@
 // comes back: the ID of each reply, their order, and their payload.
 //
 // The load is closed-loop: each session keeps a window of requests in flight and
-// sends a new one for each reply. It needs Linux: it reads and writes sockets
-// from an epoll loop of its own, because a client that costs more than the
-// server measures itself.
+// sends a new one for each reply. Or it is open-loop (Config.Rate): requests have
+// intended times, and latency counts from these, so that a server which stalls
+// can't hide it by being asked less. It needs Linux: it reads and writes sockets
+// from epoll loops of its own, TLS included, because a client that costs more
+// than the server measures itself.
 package bench
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"runtime"
+	"slices"
 	"time"
 )
 
 // Config says what to load and how. URL is required; the zero value of every
 // other field means its default.
 type Config struct {
-	// URL is the server: tcp://host:port, or ws://host:port/path. Over tcp it
-	// must speak packets, over ws one packet a binary message, unless Raw.
+	// URL is the server: tcp://host:port, tls://host:port, unix:///path,
+	// ws://host:port/path, wss://host:port/path or quic://host:port. It must
+	// speak packets, on WebSocket one a binary message, on QUIC with the ALPN
+	// millrace/1 (docs/WIRE.md).
 	URL string
+
+	// TLS is the client's side of tls, wss and quic; it is cloned. Nil verifies
+	// the server by the system's roots and the URL's host. CAFile, a PEM file, is
+	// verified by instead of roots. Insecure switches verification off.
+	TLS      *tls.Config
+	CAFile   string
+	Insecure bool
 
 	// Raw says that the server returns what it gets, byte for byte. Without it,
 	// a Request must come back as its Response.
 	Raw bool
 
+	// OneWay sends OneWay messages, which must come back as OneWay messages.
+	OneWay bool
+
 	// Sessions is the number of connections. Default 8.
 	Sessions int
 
-	// InFlight is how many requests each session keeps unanswered. Default
-	// 1000.
+	// Streams is the number of streams that each QUIC connection has, each with
+	// a window of its own. Default 1, and no more on other transports. With
+	// Sessions at most 19,000 in all.
+	Streams int
+
+	// InFlight is how many requests each session, or stream, keeps unanswered;
+	// in an open loop the most that it may. Default 1000.
 	InFlight int
 
 	// Size is each request's payload in bytes. Default 4. InFlight times Size
 	// is at most 16 MiB.
 	Size int
 
+	// Sizes are payload sizes in bytes instead of Size: each request has one of
+	// them by chance, and one named twice is twice as likely. InFlight times the
+	// largest is at most 16 MiB.
+	Sizes []int
+
 	// Empty makes the payload empty instead of Size's default.
 	Empty bool
+
+	// Rate makes an open loop: requests a second over all sessions, at most
+	// 50 million. Default 0, a closed loop.
+	Rate float64
+
+	// Poisson spaces an open loop's requests by chance, as independent users
+	// do; without it they are evenly spaced.
+	Poisson bool
+
+	// RampUp is the time over which the sessions, all connected, begin one after
+	// the other. It comes before Warmup. Default 0: all at once.
+	RampUp time.Duration
 
 	// Duration is the measured time. Default 5 s.
 	Duration time.Duration
@@ -55,6 +91,10 @@ type Config struct {
 	// AtStart and AtEnd, where not nil, are called as the measured time begins
 	// and ends: to read the server's clocks.
 	AtStart, AtEnd func()
+
+	// Progress, where not nil, is called about once a second from Run's own
+	// goroutine. What it takes delays the run's end, not the load.
+	Progress func(Progress)
 }
 
 // Defaults of Config, and its bounds.
@@ -65,6 +105,7 @@ const (
 	DefaultDuration = 5 * time.Second
 	DefaultWarmup   = time.Second
 	maxSessions     = 19_000          // of the 20,000 descriptors a process may have
+	maxRate         = 50e6            // requests a second
 	maxWindow       = 16 << 20        // bytes in flight a session
 	drainTimeout    = 5 * time.Second // for the replies still due at the end
 )
@@ -72,35 +113,10 @@ const (
 // ErrUnsupported is what Run returns on a system without epoll.
 var ErrUnsupported = errors.New("bench: the load generator needs Linux")
 
-// Result is what a run measured.
-type Result struct {
-	URL      string        `json:"url"`
-	Sessions int           `json:"sessions"`
-	InFlight int           `json:"inflight"`
-	Size     int           `json:"size"`     // bytes
-	Duration time.Duration `json:"duration"` // nanoseconds, as measured
-	Messages int64         `json:"messages"` // verified within Duration
-	Rate     float64       `json:"rate"`     // Messages a second
-
-	// Verified counts every reply, those of the warm-up and of the end too.
-	Verified int64 `json:"verified"`
-	// Errors counts the sessions that failed, and FirstError tells of the first: a reply
-	// that isn't the one due, a connection lost, replies that never came.
-	Errors     int    `json:"errors"`
-	FirstError string `json:"first_error,omitempty"`
-
-	// Latency of one request in each window, from the write that carried it to
-	// the read that brought its reply. The loop is closed: a server that stalls
-	// is asked less, so these flatter it.
-	Samples     int64         `json:"samples"`
-	LatencyMean time.Duration `json:"latency_mean"` // nanoseconds, as the next ones
-	LatencyP50  time.Duration `json:"latency_p50"`
-	LatencyP99  time.Duration `json:"latency_p99"`
-}
-
 // Validate reports the first field that is out of its bounds.
 func (c *Config) Validate() error {
-	if _, err := parseTarget(c.URL); err != nil {
+	t, err := parseTarget(c.URL)
+	if err != nil {
 		return err
 	}
 	full := c.withDefaults()
@@ -109,6 +125,18 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("bench: Sessions %d is outside 1 to %d", c.Sessions, maxSessions)
 	case full.InFlight < 1 || full.InFlight > maxWindow:
 		return fmt.Errorf("bench: InFlight %d is outside 1 to %d", c.InFlight, maxWindow)
+	case full.Streams < 1 || full.Streams > maxSessions/full.Sessions:
+		return fmt.Errorf("bench: Streams %d is outside 1 to %d, 19,000 by Sessions", c.Streams, maxSessions/full.Sessions)
+	case full.Streams > 1 && t.scheme != "quic":
+		return fmt.Errorf("bench: Streams %d: %s has one a session", c.Streams, t.scheme)
+	case len(c.Sizes) > 0 && (slices.Min(c.Sizes) < 0 || slices.Max(c.Sizes) > maxWindow/full.InFlight):
+		return fmt.Errorf("bench: Sizes has one outside 0 to %d, 16 MiB by InFlight", maxWindow/full.InFlight)
+	case !(full.Rate >= 0 && full.Rate <= maxRate):
+		return fmt.Errorf("bench: Rate %v is outside 0 to %.0f", c.Rate, maxRate)
+	case full.Poisson && full.Rate == 0:
+		return errors.New("bench: Poisson needs a Rate")
+	case full.RampUp < 0:
+		return fmt.Errorf("bench: RampUp %v is negative", c.RampUp)
 	case full.Size < 0 || full.Size > maxWindow/full.InFlight:
 		return fmt.Errorf("bench: Size %d is outside 0 to %d, 16 MiB by InFlight", c.Size, maxWindow/full.InFlight)
 	case full.Duration < 0:
@@ -121,6 +149,7 @@ func (c *Config) Validate() error {
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.Sessions, DefaultSessions)
+	setDefault(&c.Streams, 1)
 	setDefault(&c.InFlight, DefaultInFlight)
 	setDefault(&c.Duration, DefaultDuration)
 	setDefault(&c.Warmup, DefaultWarmup)
@@ -137,29 +166,4 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// A target is a server's URL, taken apart.
-type target struct {
-	scheme string // "tcp" or "ws"
-	addr   string // host:port
-	path   string // of a WebSocket
-}
-
-func parseTarget(rawURL string) (target, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return target{}, fmt.Errorf("bench: URL: %w", err)
-	}
-	if u.Scheme != "tcp" && u.Scheme != "ws" {
-		return target{}, fmt.Errorf("bench: URL %q must begin with tcp:// or ws://", rawURL)
-	}
-	if _, _, err := net.SplitHostPort(u.Host); err != nil {
-		return target{}, fmt.Errorf("bench: URL %q must name host:port", rawURL)
-	}
-	t := target{scheme: u.Scheme, addr: u.Host, path: u.RequestURI()}
-	if t.scheme == "tcp" && u.Path != "" {
-		return target{}, fmt.Errorf("bench: URL %q has a path, and tcp has none", rawURL)
-	}
-	return t, nil
 }

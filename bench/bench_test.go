@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,20 @@ func TestValidate(t *testing.T) {
 		{Config{URL: "ws://localhost:80/path?query"}, ""},
 		{Config{URL: url, InFlight: 16, Size: 1 << 20}, ""},
 		{Config{}, "URL"},
-		{Config{URL: "quic://127.0.0.1:1"}, "URL"},
+		{Config{URL: "quic://127.0.0.1:1", Streams: 64}, ""},
+		{Config{URL: "unix:///run/socket"}, ""},
+		{Config{URL: url, Sizes: []int{0, 100}, Rate: 1000, Poisson: true}, ""},
+		{Config{URL: "udp://127.0.0.1:1"}, "URL"},
+		{Config{URL: "unix://"}, "URL"},
+		{Config{URL: "quic://127.0.0.1:1/path"}, "URL"},
+		{Config{URL: url, Streams: 2}, "Streams"},
+		{Config{URL: "quic://127.0.0.1:1", Streams: -1}, "Streams"},
+		{Config{URL: url, Sizes: []int{-1}}, "Sizes"},
+		{Config{URL: url, Sizes: []int{1 << 20}}, "Sizes"},
+		{Config{URL: url, Rate: -1}, "Rate"},
+		{Config{URL: url, Rate: math.NaN()}, "Rate"},
+		{Config{URL: url, Poisson: true}, "Poisson"},
+		{Config{URL: url, RampUp: -1}, "RampUp"},
 		{Config{URL: "tcp://127.0.0.1"}, "URL"},
 		{Config{URL: "tcp://127.0.0.1:1/path"}, "URL"},
 		{Config{URL: "tcp://%"}, "URL"},

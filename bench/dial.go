@@ -3,10 +3,14 @@ package bench
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
+	"time"
 )
 
 // sources spreads a load's connections over several loopback addresses: one
@@ -19,27 +23,40 @@ const (
 
 var sourceTurn atomic.Uint32
 
-// dial connects to t and makes its handshake, if it has one.
-func dial(ctx context.Context, t target, sessions int) (*net.TCPConn, error) {
-	dialer := net.Dialer{LocalAddr: source(t.addr, sessions)}
-	conn, err := dialer.DialContext(ctx, "tcp", t.addr)
-	if err != nil {
-		return nil, err
+// dialTimeout bounds one connection and its handshakes.
+const dialTimeout = 10 * time.Second
+
+// clientTLS is the configuration that verifies t's server as cfg wants it.
+func clientTLS(cfg *Config, t target) (*tls.Config, error) {
+	own := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.TLS != nil {
+		own = cfg.TLS.Clone()
 	}
-	if t.scheme == "ws" {
-		if err := upgrade(ctx, conn, t); err != nil {
-			conn.Close()
-			return nil, err
+	if own.ServerName == "" {
+		own.ServerName, _, _ = net.SplitHostPort(t.addr) // parseTarget has checked it
+	}
+	own.InsecureSkipVerify = own.InsecureSkipVerify || cfg.Insecure
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("bench: CAFile: %w", err)
+		}
+		own.RootCAs = x509.NewCertPool()
+		if !own.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("bench: CAFile %s holds no PEM certificate", cfg.CAFile)
 		}
 	}
-	return conn.(*net.TCPConn), nil
+	return own, nil
 }
 
-// source picks the local address of the next connection to addr: the system's
+// source picks the local address of the next connection to t: the system's
 // choice, unless there will be many to a loopback address.
-func source(addr string, sessions int) net.Addr {
-	remote, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil || sessions <= sessionsASource || !remote.IP.IsLoopback() || remote.IP.To4() == nil {
+func source(t target, sessions int) net.Addr {
+	if t.scheme == "unix" || sessions <= sessionsASource {
+		return nil
+	}
+	remote, err := net.ResolveTCPAddr("tcp", t.addr)
+	if err != nil || !remote.IP.IsLoopback() || remote.IP.To4() == nil {
 		return nil
 	}
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+sourceTurn.Add(1)%sourceAddrs))}

@@ -2,31 +2,30 @@ package bench
 
 import (
 	"runtime"
-	"sync/atomic"
 	"time"
 
-	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	readBufferSize = 256 << 10        // bytes a loop
-	maxLatency     = 60 * time.Second // that the histogram holds
-	pollMillis     = 50               // how soon a loop notices that the load ends
+	readBufferSize  = 256 << 10 // bytes a loop
+	plainBufferSize = 64 << 10  // bytes a loop, of decrypted data
+	pollMillis      = 50        // how soon a loop notices that the load ends
 )
 
-// A loop drives the sessions that it was given, on one thread. Its fields are
-// its own once it runs, except replies.
+// A loop drives the sessions that it was given, on one thread.
 type loop struct {
+	tally
 	load     *load
 	epoll    int
 	sessions []*session
+	timers   timers
 	buffer   []byte
-	latency  *hdr.Histogram
-	verified int64        // replies so far
-	replies  atomic.Int64 // verified, published for the load
-	open     int          // sessions that haven't failed
-	ended    bool         // the sessions were told that the load ends
+	plain    []byte
+	verified int64 // replies so far
+	taken    int64 // their bytes
+	open     int   // sessions that haven't failed
+	ended    bool  // the sessions were told that the load ends
 }
 
 // run opens every session's window and serves them until the load stops or,
@@ -34,19 +33,25 @@ type loop struct {
 func (l *loop) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if l.load.cfg.Rate > 0 {
+		// Wake up when a request is due, not 50 us later. Failing costs only that.
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+		defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }()
+	}
 	for i, s := range l.sessions {
 		s.index = int32(i)
+		l.open++
 		event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.index}
 		if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, s.fd, &event); err != nil {
-			s.failed = s.lost(err)
+			l.fail(s, s.lost(err))
 			continue
 		}
-		l.open++
-		l.write(s)
+		l.timers.update(s)
 	}
 	events := make([]unix.EpollEvent, 256)
 	for !l.load.stop.Load() && !l.finished() {
-		n, err := unix.EpollWait(l.epoll, events, pollMillis)
+		l.wakeTimers()
+		n, err := l.wait(events)
 		if err != nil && err != unix.EINTR {
 			return // the sessions' missing replies tell
 		}
@@ -58,7 +63,38 @@ func (l *loop) run() {
 			l.write(s)
 		}
 		l.replies.Store(l.verified)
+		l.bytes.Store(l.taken)
 	}
+}
+
+// wakeTimers lets the sessions write whose time has come.
+func (l *loop) wakeTimers() {
+	for len(l.timers) > 0 && !l.ended && l.timers[0].wakeAt() <= l.load.now() {
+		s := l.timers[0]
+		s.started = true
+		l.write(s)
+	}
+}
+
+// wait waits for events until the next timer. epoll_wait counts milliseconds,
+// so shorter times are slept on the epoll descriptor itself.
+func (l *loop) wait(events []unix.EpollEvent) (int, error) {
+	if len(l.timers) == 0 || l.ended {
+		return unix.EpollWait(l.epoll, events, pollMillis)
+	}
+	n, err := unix.EpollWait(l.epoll, events, 0)
+	if n > 0 || err != nil {
+		return n, err
+	}
+	sleep := min(l.timers[0].wakeAt()-l.load.now(), pollMillis*int64(time.Millisecond))
+	if sleep <= 0 {
+		return 0, nil
+	}
+	timeout := unix.NsecToTimespec(sleep)
+	if n, err := unix.Ppoll([]unix.PollFd{{Fd: int32(l.epoll), Events: unix.POLLIN}}, &timeout, nil); n <= 0 {
+		return 0, err
+	}
+	return unix.EpollWait(l.epoll, events, 0)
 }
 
 // finished reports whether nothing more will come: the load is over and every
@@ -73,11 +109,12 @@ func (l *loop) finished() bool {
 	if !l.ended {
 		l.ended = true
 		for _, s := range l.sessions {
-			s.ending = true
+			s.end(l.load.to.Load())
+			l.write(s)
 		}
 	}
 	for _, s := range l.sessions {
-		if s.failed == nil && (s.outstanding() || len(s.due()) > 0) {
+		if s.failed == nil && (s.outstanding() || len(s.due(l.load.now)) > 0) {
 			return false
 		}
 	}
@@ -92,26 +129,44 @@ func (l *loop) read(s *session) {
 	n, err := unix.Read(s.fd, l.buffer)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
-		return
 	case err != nil:
 		l.fail(s, s.lost(err))
-		return
 	case n == 0:
 		l.fail(s, s.lost(nil))
+	case s.secure != nil:
+		l.decrypt(s, l.buffer[:n])
+	default:
+		l.receive(s, l.buffer[:n])
+	}
+}
+
+// decrypt verifies what ciphertext brought. It takes all of it, since the
+// buffer is the next session's then.
+func (l *loop) decrypt(s *session, ciphertext []byte) {
+	s.secure.wire.in = ciphertext
+	for s.failed == nil {
+		n, err := s.secure.tls.Read(l.plain)
+		if n > 0 {
+			l.receive(s, l.plain[:n])
+		}
+		if err == errWouldBlock {
+			return
+		}
+		if err != nil && s.failed == nil {
+			l.fail(s, s.lost(err))
+		}
+	}
+}
+
+func (l *loop) receive(s *session, b []byte) {
+	before := s.answered
+	if f := s.receive(b); f != nil {
+		l.fail(s, f)
 		return
 	}
-	before := s.replies()
-	done, since, err := s.receive(l.buffer[:n])
-	if err != nil {
-		l.fail(s, err)
-		return
-	}
-	l.verified += s.replies() - before
-	if done && l.load.measuring.Load() {
-		// Out of range is impossible within drainTimeout and Duration's minutes;
-		// a sample lost there would only flatter p99.
-		_ = l.latency.RecordValue(min(time.Since(since), maxLatency).Nanoseconds())
-	}
+	l.verified += s.answered - before
+	l.taken += int64(len(b))
+	l.record(l.load, s, before)
 }
 
 // write writes what s may send.
@@ -120,7 +175,7 @@ func (l *loop) write(s *session) {
 		return
 	}
 	full := false
-	for b := s.due(); len(b) > 0 && !full; b = s.due() {
+	for b := l.outgoing(s); len(b) > 0 && !full; b = l.outgoing(s) {
 		n, err := unix.Write(s.fd, b)
 		switch {
 		case err == unix.EINTR:
@@ -130,13 +185,38 @@ func (l *loop) write(s *session) {
 		case err != nil:
 			l.fail(s, s.lost(err))
 			return
+		case s.secure != nil:
+			s.secure.wire.out = b[:copy(b, b[n:])] // b is all of it
 		default:
-			s.wrote(n, time.Now)
+			s.wrote(n, l.load.now)
 		}
 	}
 	if full != s.writing {
 		l.watch(s, full)
 	}
+	if s.timer >= 0 || s.schedule != nil {
+		l.timers.update(s)
+	}
+}
+
+// outgoing is what the socket of s may get now: bytes of the script, or their
+// ciphertext.
+func (l *loop) outgoing(s *session) []byte {
+	if s.secure == nil {
+		return s.due(l.load.now)
+	}
+	if len(s.secure.wire.out) == 0 {
+		b := s.due(l.load.now)
+		b = b[:min(len(b), maxRecords)]
+		if len(b) > 0 {
+			s.wrote(len(b), l.load.now)
+			if _, err := s.secure.tls.Write(b); err != nil {
+				l.fail(s, s.lost(err))
+				return nil
+			}
+		}
+	}
+	return s.secure.wire.out
 }
 
 // watch waits for room to write too, or no longer.
@@ -151,10 +231,15 @@ func (l *loop) watch(s *session, writing bool) {
 	}
 }
 
-// fail ends s with err. Its descriptor stays open until the load is closed, so
+// fail ends s with f. Its descriptor stays open until the load is closed, so
 // that its number isn't used again.
-func (l *loop) fail(s *session, err error) {
-	s.failed = err
+func (l *loop) fail(s *session, f *fault) {
+	if s.failed != nil {
+		return
+	}
+	s.failed = f
 	l.open--
+	l.load.failures.Add(1)
+	l.timers.update(s)
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, s.fd, nil) // it is given up anyway
 }

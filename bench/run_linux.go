@@ -2,21 +2,22 @@ package bench
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
-	"net"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sys/unix"
 )
 
-// Run loads cfg.URL and returns what it measured. It blocks for Warmup,
+// Run loads cfg.URL and returns what it measured. It blocks for RampUp, Warmup,
 // Duration and the time that the last replies take (at most 5 s). An error
-// means that the load couldn't start or ctx ended; sessions that failed under
-// load are counted in the Result, which then proves nothing but that.
+// means that the load couldn't start (a *DialError if a session couldn't
+// connect) or ctx ended; in the latter case, once all have connected, the Result
+// holds what was measured until then. Sessions that failed under load are
+// counted in the Result, which then proves nothing but that.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -26,32 +27,69 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	script, err := newScript(cfg, t.scheme)
+	script, err := newScript(cfg, t)
 	if err != nil {
 		return nil, err
 	}
-	l := &load{cfg: cfg}
-	defer l.close()
-	for range cfg.Loops {
-		if err := l.addLoop(); err != nil {
-			return nil, err
-		}
+	verify, err := clientTLS(&cfg, t)
+	if err != nil {
+		return nil, err
 	}
-	for i := range cfg.Sessions {
-		if err := l.addSession(ctx, t, script, i); err != nil {
-			return nil, fmt.Errorf("bench: session %d of %d: %w", i+1, cfg.Sessions, err)
-		}
+	l := &load{cfg: cfg, script: script}
+	l.from.Store(math.MaxInt64)
+	l.to.Store(math.MaxInt64)
+	defer l.close()
+	if err := l.connect(ctx, t, verify); err != nil {
+		return nil, err
 	}
 	return l.run(ctx)
 }
 
 // A load is one Run.
 type load struct {
-	cfg       Config
-	loops     []*loop
-	measuring atomic.Bool
-	ending    atomic.Bool // no new requests
-	stop      atomic.Bool // loops return
+	cfg      Config
+	script   *script
+	loops    []*loop
+	conns    []*quicConn
+	sessions []*session
+	tallies  []*tally
+	epoch    time.Time // when its clock, and the load, began
+
+	from, to atomic.Int64 // the measured time, on the load's clock; at first never
+	ending   atomic.Bool  // no new requests
+	stop     atomic.Bool  // loops return
+	failures atomic.Int64 // sessions
+}
+
+// now is the load's clock, in nanoseconds.
+func (l *load) now() int64 { return int64(time.Since(l.epoch)) }
+
+func (l *load) connect(ctx context.Context, t target, verify *tls.Config) error {
+	for range l.cfg.Loops {
+		if t.scheme == "quic" {
+			break
+		}
+		if err := l.addLoop(); err != nil {
+			return err
+		}
+	}
+	for i := range l.cfg.Sessions {
+		dialing, cancel := context.WithTimeout(ctx, dialTimeout)
+		var err error
+		if t.scheme == "quic" {
+			err = l.addQUIC(dialing, t, verify)
+		} else {
+			err = l.addSocket(dialing, t, verify, i)
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return &DialError{i + 1, l.cfg.Sessions, err}
+		}
+	}
+	return nil
 }
 
 func (l *load) addLoop() error {
@@ -59,44 +97,54 @@ func (l *load) addLoop() error {
 	if err != nil {
 		return fmt.Errorf("bench: epoll_create: %w", err)
 	}
-	l.loops = append(l.loops, &loop{
-		load:    l,
-		epoll:   epoll,
-		buffer:  make([]byte, readBufferSize),
-		latency: hdr.New(1, maxLatency.Nanoseconds(), 3),
-	})
+	loop := &loop{
+		load: l, epoll: epoll, tally: tally{latency: newLatency()},
+		buffer: make([]byte, readBufferSize), plain: make([]byte, plainBufferSize),
+	}
+	l.loops = append(l.loops, loop)
+	l.tallies = append(l.tallies, &loop.tally)
 	return nil
 }
 
-// addSession connects session i. Sessions begin at places of the script that
-// are far from each other.
-func (l *load) addSession(ctx context.Context, t target, script *script, i int) error {
-	conn, err := dial(ctx, t, l.cfg.Sessions)
+// addSession makes the next session. Sessions begin at places of the script
+// that are far from each other.
+func (l *load) addSession() *session {
+	i, n := len(l.sessions), l.cfg.Sessions*l.cfg.Streams
+	from := l.cfg.RampUp * time.Duration(i) / time.Duration(n)
+	s := &session{
+		number: i, script: l.script, inFlight: l.cfg.InFlight,
+		start: i * 31 % l.script.frames, startAt: int64(from), timer: -1,
+	}
+	if l.cfg.Rate > 0 {
+		s.schedule = newSchedule(&l.cfg, i, n, from)
+	}
+	l.sessions = append(l.sessions, s)
+	return s
+}
+
+func (l *load) addSocket(ctx context.Context, t target, verify *tls.Config, i int) error {
+	fd, secure, err := dial(ctx, t, l.cfg.Sessions, verify)
 	if err != nil {
 		return err
 	}
-	fd, err := detach(conn)
-	if err != nil {
-		return err
-	}
+	s := l.addSession()
+	s.fd, s.secure = fd, secure
 	loop := l.loops[i%len(l.loops)]
-	loop.sessions = append(loop.sessions, &session{
-		fd: fd, number: i, script: script, inFlight: l.cfg.InFlight,
-		start: i * 31 % script.frames,
-	})
+	loop.sessions = append(loop.sessions, s)
 	return nil
 }
 
-// detach takes conn's socket away from Go's own poller, which would be woken
-// for each of its events as well.
-func detach(conn *net.TCPConn) (fd int, err error) {
-	defer conn.Close()
-	raw, err := conn.SyscallConn()
+func (l *load) addQUIC(ctx context.Context, t target, verify *tls.Config) error {
+	q, err := dialQUIC(ctx, l, t, verify)
 	if err != nil {
-		return -1, err
+		return explainQUIC(err)
 	}
-	ctlErr := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
-	return fd, errors.Join(ctlErr, err)
+	for _, p := range q.pumps {
+		p.s = l.addSession()
+	}
+	l.conns = append(l.conns, q)
+	l.tallies = append(l.tallies, &q.tally)
+	return nil
 }
 
 func (l *load) close() {
@@ -106,93 +154,117 @@ func (l *load) close() {
 		}
 		unix.Close(loop.epoll)
 	}
+	for _, q := range l.conns {
+		q.close()
+	}
 }
 
-// run drives the loops through warm-up, measurement and the last replies.
-func (l *load) run(ctx context.Context) (*Result, error) {
+// start starts the threads and goroutines of the load.
+func (l *load) start() *sync.WaitGroup {
 	var running sync.WaitGroup
+	l.epoch = time.Now()
 	for _, loop := range l.loops {
 		running.Go(loop.run)
 	}
-	defer running.Wait()
-	defer l.stop.Store(true)
-
-	if err := sleep(ctx, l.cfg.Warmup); err != nil {
-		return nil, err
+	for _, q := range l.conns {
+		for _, p := range q.pumps {
+			running.Go(p.read)
+			running.Go(p.write)
+		}
 	}
-	if l.cfg.AtStart != nil {
+	return &running
+}
+
+// halt ends what still runs, whatever it waits for.
+func (l *load) halt(running *sync.WaitGroup) {
+	l.stop.Store(true)
+	for _, q := range l.conns {
+		q.close()
+	}
+	running.Wait()
+}
+
+// run drives the load through ramp-up, warm-up, measurement and the last
+// replies.
+func (l *load) run(ctx context.Context) (*Result, error) {
+	started := time.Now()
+	running := l.start()
+	w := watch{load: l, ctx: ctx}
+	w.wait("ramp-up", l.cfg.RampUp)
+	w.wait("warm-up", max(l.cfg.Warmup, 0))
+	if l.cfg.AtStart != nil && ctx.Err() == nil {
 		l.cfg.AtStart()
 	}
-	l.measuring.Store(true)
-	start, before := time.Now(), l.replies()
-	err := sleep(ctx, l.cfg.Duration)
-	elapsed, after := time.Since(start), l.replies()
-	l.measuring.Store(false)
+	from := l.now()
+	l.from.Store(from)
+	messages, bytes := l.counts()
+	series := w.wait("measuring", l.cfg.Duration)
+	to := l.now()
+	l.to.Store(to)
+	messagesEnd, bytesEnd := l.counts()
 	if l.cfg.AtEnd != nil {
 		l.cfg.AtEnd()
 	}
-	if err != nil {
-		return nil, err
-	}
 	l.ending.Store(true)
-	finished := make(chan struct{})
-	go func() {
-		running.Wait()
-		close(finished)
-	}()
-	select {
-	case <-finished:
-	case <-time.After(drainTimeout):
-		l.stop.Store(true)
-		<-finished
-	}
-	return l.result(after-before, elapsed), nil
-}
-
-func (l *load) replies() (sum int64) {
-	for _, loop := range l.loops {
-		sum += loop.replies.Load()
-	}
-	return sum
-}
-
-// result is called when the loops have returned.
-func (l *load) result(messages int64, elapsed time.Duration) *Result {
-	latency := hdr.New(1, maxLatency.Nanoseconds(), 3)
-	r := &Result{
-		URL: l.cfg.URL, Sessions: l.cfg.Sessions, InFlight: l.cfg.InFlight, Size: l.cfg.Size,
-		Duration: elapsed, Messages: messages, Rate: float64(messages) / elapsed.Seconds(),
-		Verified: l.replies(),
-	}
-	for _, loop := range l.loops {
-		latency.Merge(loop.latency)
-		for _, s := range loop.sessions {
-			if s.failed == nil && s.outstanding() {
-				s.failed = s.lost(errors.New("replies are missing"))
-			}
-			if s.failed != nil {
-				r.Errors++
-				if r.FirstError == "" {
-					r.FirstError = s.failed.Error()
-				}
-			}
+	if ctx.Err() == nil {
+		finished := make(chan struct{})
+		go func() {
+			running.Wait()
+			close(finished)
+		}()
+		select {
+		case <-finished:
+		case <-ctx.Done():
+		case <-time.After(drainTimeout):
 		}
 	}
-	r.Samples = latency.TotalCount()
-	r.LatencyMean = time.Duration(latency.Mean())
-	r.LatencyP50 = time.Duration(latency.ValueAtQuantile(50))
-	r.LatencyP99 = time.Duration(latency.ValueAtQuantile(99))
-	return r
+	l.halt(running)
+	r := l.result(ctx.Err() != nil)
+	r.Started, r.Duration, r.Series = started, time.Duration(to-from), series
+	r.Messages, r.Bytes = messagesEnd-messages, bytesEnd-bytes
+	r.Rate = float64(r.Messages) / max(r.Duration, 1).Seconds()
+	return r, ctx.Err()
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
+// counts are the replies verified so far, and their bytes.
+func (l *load) counts() (replies, bytes int64) {
+	for _, t := range l.tallies {
+		replies += t.replies.Load()
+		bytes += t.bytes.Load()
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
+	return replies, bytes
+}
+
+// result is called when the loops have returned. Replies that an interrupted
+// run didn't wait for aren't missing.
+func (l *load) result(interrupted bool) *Result {
+	total := tally{latency: newLatency()}
+	r := &Result{
+		URL: l.cfg.URL, Sessions: l.cfg.Sessions, Streams: l.cfg.Streams, InFlight: l.cfg.InFlight,
+		Size: l.cfg.Size, Sizes: l.cfg.Sizes, OneWay: l.cfg.OneWay, Raw: l.cfg.Raw,
+		RampUp: l.cfg.RampUp, Warmup: max(l.cfg.Warmup, 0), TargetRate: l.cfg.Rate, Poisson: l.cfg.Poisson,
+		Interrupted: interrupted, Faults: map[string]int{},
 	}
+	if len(r.Sizes) > 0 {
+		r.Size = 0
+	}
+	r.Verified, _ = l.counts()
+	for _, t := range l.tallies {
+		total.latency.Merge(t.latency)
+	}
+	for _, s := range l.sessions {
+		if s.failed == nil && s.outstanding() && !interrupted {
+			s.failed = s.missing()
+		}
+		if s.failed != nil {
+			r.Errors++
+			r.Faults[s.failed.kind]++
+			if r.FirstError == "" {
+				r.FirstError = s.failed.Error()
+			}
+		}
+		r.Unsent += total.addUnsent(s, l.from.Load(), l.to.Load())
+	}
+	r.setLatency(total.latency)
+	return r
 }

@@ -231,7 +231,7 @@ func TestRunEndsWithContext(t *testing.T) {
 	cfg := short("tcp://" + serve(t, echoRaw))
 	cfg.Raw, cfg.Duration = true, time.Hour
 	cfg.AtStart = cancel
-	if r, err := Run(ctx, cfg); err != context.Canceled {
+	if r, err := Run(ctx, cfg); err != context.Canceled || r == nil || !r.Interrupted || r.Errors != 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }

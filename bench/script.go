@@ -13,15 +13,10 @@ import (
 // a place of its own, so that a reply which got lost, came twice, passed another
 // or strayed to a neighbor shows as a difference in the bytes. Comparing them
 // is all that verifying costs, and one script serves all sessions.
-//
-// Both byte streams stand twice in a row, so that any slice of up to a cycle is
-// one piece.
 type script struct {
-	frames     int // in a cycle
-	requests   []byte
-	replies    []byte
-	requestLen int // bytes of one request
-	replyLen   int // bytes of one reply
+	frames   int // in a cycle
+	requests stream
+	replies  stream
 }
 
 // minCycle frames is the least that a cycle has, so that IDs differ for long
@@ -30,34 +25,39 @@ const minCycle = 64
 
 // newScript makes the script of cfg's load. Its cycle is at least twice the
 // window, so that no two requests in flight have the same ID.
-func newScript(cfg Config, scheme string) (*script, error) {
-	s := &script{frames: max(2*cfg.InFlight, minCycle)}
-	random := rand.NewChaCha8([32]byte{}) // the same bytes in every run
-	for i := range s.frames {
-		payload := make([]byte, cfg.Size)
-		_, _ = random.Read(payload) // it never fails
+func newScript(cfg Config, t target) (*script, error) {
+	seed := rand.NewChaCha8([32]byte{}) // the same bytes in every run
+	random := rand.New(seed)
+	frames := max(2*cfg.InFlight, minCycle)
+	requests, replies := make([][]byte, frames), make([][]byte, frames)
+	for i := range frames {
+		size := cfg.Size
+		if len(cfg.Sizes) > 0 {
+			size = cfg.Sizes[random.IntN(len(cfg.Sizes))]
+		}
+		payload := make([]byte, size)
+		_, _ = seed.Read(payload) // it never fails
 		m := framing.Message{Type: framing.Request, ID: uint32(i + 1), Payload: payload}
+		if cfg.OneWay {
+			m.Type = framing.OneWay
+		}
 		request, err := framing.AppendPacket(nil, &m)
 		if err != nil {
 			return nil, fmt.Errorf("bench: script: %w", err)
 		}
-		if !cfg.Raw {
+		if !cfg.Raw && !cfg.OneWay {
 			m.Type = framing.Response
 		}
 		reply, err := framing.AppendPacket(nil, &m)
 		if err != nil {
 			return nil, fmt.Errorf("bench: script: %w", err)
 		}
-		if scheme == "ws" {
-			request, reply = maskedFrame(request, uint32(random.Uint64())), plainFrame(reply)
+		if t.websocket() {
+			request, reply = maskedFrame(request, random.Uint32()), plainFrame(reply)
 		}
-		s.requests = append(s.requests, request...)
-		s.replies = append(s.replies, reply...)
-		s.requestLen, s.replyLen = len(request), len(reply)
+		requests[i], replies[i] = request, reply
 	}
-	s.requests = append(s.requests, s.requests...)
-	s.replies = append(s.replies, s.replies...)
-	return s, nil
+	return &script{frames: frames, requests: newStream(requests), replies: newStream(replies)}, nil
 }
 
 // WebSocket frame bits (RFC 6455 section 5.2).

@@ -18,14 +18,14 @@ func TestScript(t *testing.T) {
 		{"response", Config{InFlight: 100, Size: 7}, framing.Response, 100},
 		{"raw", Config{InFlight: 1, Size: 0, Raw: true}, framing.Request, 1},
 	} {
-		s, err := newScript(c.cfg, "tcp")
+		s, err := newScript(c.cfg, target{scheme: "tcp"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s.frames < 2*c.inFlight || s.frames < minCycle {
 			t.Errorf("%s: a cycle of %d frames for %d in flight", c.name, s.frames, c.inFlight)
 		}
-		requests, replies := decodeAll(t, s.requests), decodeAll(t, s.replies)
+		requests, replies := decodeAll(t, s.requests.bytes), decodeAll(t, s.replies.bytes)
 		if len(requests) != 2*s.frames || len(replies) != 2*s.frames {
 			t.Fatalf("%s: %d requests, %d replies; want each of %d twice", c.name, len(requests), len(replies), s.frames)
 		}
@@ -54,19 +54,37 @@ func decodeAll(t *testing.T, b []byte) (messages []framing.Message) {
 	return messages
 }
 
-// TestWindow checks the walk round a script against one that is written out.
-func TestWindow(t *testing.T) {
-	doubled := []byte("abcdefabcdef")
-	for offset := range 6 {
-		for pos := range int64(20) {
-			for n := range 10 {
-				got := window(doubled, offset, pos, n)
-				if len(got) != min(n, 6) {
-					t.Fatalf("window(%d, %d, %d) is %q", offset, pos, n, got)
+// TestStream checks the walk round frames of one length, and of several, against
+// one that is written out.
+func TestStream(t *testing.T) {
+	for _, frames := range [][]string{{"ab", "cd", "ef"}, {"a", "bcd", "ef"}} {
+		var list [][]byte
+		for _, f := range frames {
+			list = append(list, []byte(f))
+		}
+		s := newStream(list)
+		for start := range frames {
+			var walk string
+			ends := []int64{0}
+			for i := range 20 {
+				walk += frames[(start+i)%3]
+				ends = append(ends, int64(len(walk)))
+				if got := s.prefix(start, int64(i+1)); got != int64(len(walk)) {
+					t.Fatalf("%q from %d: %d frames have %d bytes, not %d", frames, start, i+1, len(walk), got)
 				}
-				for i, c := range got {
-					if want := doubled[(offset+int(pos)+i)%6]; c != want {
-						t.Fatalf("window(%d, %d, %d) is %q", offset, pos, n, got)
+			}
+			for pos := range int64(30) {
+				whole := int64(0)
+				for ends[whole+1] <= pos {
+					whole++
+				}
+				if got := s.count(start, pos); got != whole {
+					t.Fatalf("%q from %d: %d bytes have %d frames, not %d", frames, start, pos, whole, got)
+				}
+				for n := range int64(10) {
+					want := walk[pos:][:min(n, 6)]
+					if got := s.window(start, pos, n); string(got) != want {
+						t.Fatalf("%q from %d: window(%d, %d) is %q, want %q", frames, start, pos, n, got, want)
 					}
 				}
 			}

@@ -2,107 +2,145 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
-	"time"
 )
 
-// A session is one connection of the load. Its positions count bytes from its
-// own start; the script repeats under them. It does no I/O: the loop that owns
-// it does.
+// Kinds of failure, the keys of Result.Faults.
+const (
+	FaultWrongReply = "wrong reply"     // not the bytes that were due
+	FaultLost       = "connection lost" // closed, reset or timed out
+	FaultMissing    = "replies missing" // the connection stands, and they don't come
+)
+
+// A fault ends a session.
+type fault struct {
+	kind string
+	err  error
+}
+
+func (f *fault) Error() string { return f.err.Error() }
+func (f *fault) Unwrap() error { return f.err }
+
+// A session is one connection of the load, or one stream of a QUIC connection.
+// Its positions count bytes from its own start; the script repeats under them.
+// It does no I/O: the loop or pump that owns it does. Times are nanoseconds of
+// the load's clock.
 type session struct {
 	fd       int
-	index    int32 // among its loop's sessions
-	number   int   // among all, for reports
+	secure   *secureConn // nil without TLS
+	index    int32       // among its loop's sessions
+	number   int         // among all, for reports
 	script   *script
 	inFlight int
+	schedule *schedule // nil in a closed loop
+	startAt  int64     // when a closed loop begins
+	timer    int       // place among its loop's timers, -1 for none
 
 	start    int   // frame of the script that it begins with
 	sent     int64 // bytes of requests written
 	received int64 // bytes of replies verified
-	ending   bool  // no new requests
-	failed   error
+	answered int64 // whole replies verified
+	started  bool
+	ending   bool // no new requests
+	failed   *fault
 	writing  bool // the loop waits for room to write
 
-	// Latency sample: the request of this number is timed.
+	// A closed loop's latency sample: the request of this number is timed.
 	sampled   int64 // requests up to the timed one; 0 for none
-	sampledAt time.Time
+	sampledAt int64
 }
 
-// replies is how many whole replies were verified.
-func (s *session) replies() int64 { return s.received / int64(s.script.replyLen) }
-
-// due returns what the session may write now, up to a cycle of the script. It is
-// empty while the window is full.
-func (s *session) due() []byte {
-	allowed := s.sent
-	if !s.ending {
-		allowed = (s.replies() + int64(s.inFlight)) * int64(s.script.requestLen)
-	} else if partial := s.sent % int64(s.script.requestLen); partial != 0 {
-		allowed += int64(s.script.requestLen) - partial
+// due returns what the session may write at now, up to a cycle of the script.
+// It is empty while the window is full.
+func (s *session) due(now func() int64) []byte {
+	requests := &s.script.requests
+	var allowed int64
+	switch {
+	case s.schedule != nil:
+		if !s.ending {
+			s.schedule.release(now(), s.answered)
+		}
+		allowed = requests.prefix(s.start, s.schedule.released)
+	case s.ending:
+		// The rest of a request that was begun.
+		allowed = requests.prefix(s.start, requests.count(s.start, s.sent))
+		if allowed < s.sent {
+			allowed = requests.prefix(s.start, requests.count(s.start, s.sent)+1)
+		}
+	case s.started:
+		allowed = requests.prefix(s.start, s.answered+int64(s.inFlight))
 	}
-	return window(s.script.requests, s.start*s.script.requestLen, s.sent, int(allowed-s.sent))
+	return requests.window(s.start, s.sent, allowed-s.sent)
 }
 
 // wrote takes note that n more bytes of due were written at now.
-func (s *session) wrote(n int, now func() time.Time) {
+func (s *session) wrote(n int, now func() int64) {
 	s.sent += int64(n)
-	if s.sampled == 0 {
-		s.sampled = s.sent / int64(s.script.requestLen)
+	if s.sampled == 0 && s.schedule == nil {
+		s.sampled = s.script.requests.count(s.start, s.sent)
 		s.sampledAt = now()
 	}
 }
 
-// receive verifies b, the next bytes from the server. done says that the timed
-// request's reply was among them, and since when it ran.
-func (s *session) receive(b []byte) (done bool, since time.Time, err error) {
+// receive verifies b, the next bytes from the server.
+func (s *session) receive(b []byte) *fault {
+	replies, requests := &s.script.replies, &s.script.requests
 	for rest := b; len(rest) > 0; {
-		want := window(s.script.replies, s.start*s.script.replyLen, s.received, len(rest))
+		want := replies.window(s.start, s.received, int64(len(rest)))
 		if !bytes.Equal(rest[:len(want)], want) {
-			return false, since, s.mismatch(rest[:len(want)], want)
+			return s.mismatch(rest[:len(want)], want)
 		}
 		s.received += int64(len(want))
 		rest = rest[len(want):]
 	}
-	if s.received*int64(s.script.requestLen) > s.sent*int64(s.script.replyLen) {
-		return false, since, fmt.Errorf("session %d: %d bytes of replies to requests not sent", s.number, s.received)
+	// A server of raw bytes may answer a part of a request.
+	whole := requests.count(s.start, s.sent)
+	part := s.sent - requests.prefix(s.start, whole)
+	if s.received > replies.prefix(s.start, whole)+part {
+		return &fault{FaultWrongReply, fmt.Errorf("session %d: %d bytes of replies to requests not sent", s.number, s.received)}
 	}
-	if s.sampled != 0 && s.replies() >= s.sampled {
-		s.sampled = 0
-		return true, s.sampledAt, nil
-	}
-	return false, since, nil
+	s.answered = replies.count(s.start, s.received)
+	return nil
 }
 
 // outstanding reports whether replies are still due.
 func (s *session) outstanding() bool {
-	return s.failed == nil && s.received*int64(s.script.requestLen) < s.sent*int64(s.script.replyLen)
+	whole := s.script.requests.count(s.start, s.sent)
+	return s.failed == nil && s.received < s.script.replies.prefix(s.start, whole)
+}
+
+// end stops new requests. What an open loop owes until now is still sent, as
+// far as the window has room.
+func (s *session) end(now int64) {
+	if s.schedule != nil && !s.ending {
+		s.schedule.release(now, s.answered)
+	}
+	s.ending = true
 }
 
 // mismatch describes the first reply in which got isn't want.
-func (s *session) mismatch(got, want []byte) error {
+func (s *session) mismatch(got, want []byte) *fault {
 	at := 0
 	for got[at] == want[at] {
 		at++
 	}
-	reply := (s.received + int64(at)) / int64(s.script.replyLen)
+	reply := s.script.replies.count(s.start, s.received+int64(at))
 	from, to := max(0, at-16), min(len(got), at+16)
-	return fmt.Errorf("session %d: reply %d differs: got [% x], want [% x] there",
-		s.number, reply+1, got[from:to], want[from:to])
+	return &fault{FaultWrongReply, fmt.Errorf("session %d: reply %d differs: got [% x], want [% x] there",
+		s.number, reply+1, got[from:to], want[from:to])}
 }
 
 // lost says what is missing when the connection ended with err.
-func (s *session) lost(err error) error {
-	if err == nil {
+func (s *session) lost(err error) *fault {
+	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("session %d: after %d replies: %w", s.number, s.replies(), err)
+	return &fault{FaultLost, fmt.Errorf("session %d: after %d replies: %w", s.number, s.answered, err)}
 }
 
-// window returns up to n bytes of a script's doubled stream, at position pos of
-// a session that started at offset.
-func window(doubled []byte, offset int, pos int64, n int) []byte {
-	cycle := len(doubled) / 2
-	at := (int64(offset) + pos) % int64(cycle)
-	return doubled[at : at+int64(min(n, cycle))]
+// missing is the fault of a session whose replies never came.
+func (s *session) missing() *fault {
+	return &fault{FaultMissing, fmt.Errorf("session %d: after %d replies: %w", s.number, s.answered, errors.New("replies are missing"))}
 }

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	if *durationFlag > 0 {
 		// Thousands of handshakes begin at the same time, with both sides of each on
 		// this machine: an honest peer may have to wait for its turn.
-		limits.HandshakeTimeout = 9 * time.Second
+		limits.HandshakeTimeout, limits.IdleTimeout = 9*time.Second, 12*time.Second
 	}
 	fmt.Printf("torture: -torture.seed=%d -torture.duration=%v\n", *seedFlag, *durationFlag)
 	code := m.Run()

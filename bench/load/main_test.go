@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/bench"
 )
@@ -61,6 +64,8 @@ func TestRun(t *testing.T) {
 		{"an unknown flag", []string{"--speed", "11"}, 2, "", "speed"},
 		{"an argument", []string{good}, 2, "", good},
 		{"a bad value", []string{"--sessions", "-1"}, 2, "", "Sessions"},
+		{"bad sizes", []string{"--size", "1,x"}, 2, "", "size"},
+		{"sizes", args(good, "--size", "1,2,300"), 0, "1-to-300-byte payload", ""},
 		{"help", []string{"--help"}, 0, "", "-inflight"},
 		{"no server", args("tcp://127.0.0.1:1"), 1, "", "127.0.0.1:1"},
 	} {
@@ -76,11 +81,33 @@ func TestRun(t *testing.T) {
 	}
 
 	var stdout, stderr bytes.Buffer
-	if code := run(context.Background(), args(good, "--json"), &stdout, &stderr); code != 0 {
+	page := filepath.Join(t.TempDir(), "page.html")
+	if code := run(context.Background(), args(good, "--json", "-", "--report", page), &stdout, &stderr); code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr.String())
 	}
 	var result bench.Result
 	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil || result.URL != good || result.Messages == 0 || result.Size != 0 {
 		t.Errorf("%+v, %v", result, err)
+	}
+	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte(good)) {
+		t.Errorf("page: %v", err)
+	}
+	file := filepath.Join(t.TempDir(), "none", "page.html")
+	if code := run(context.Background(), args(good, "--report", file), &stdout, &stderr); code != 1 {
+		t.Errorf("a file that can't be written: exit code %d", code)
+	}
+}
+
+// TestInterrupted checks that Ctrl-C, here the context's end, sums up what there is.
+func TestInterrupted(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip(bench.ErrUnsupported)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{"--url", echoServer(t, false), "--raw", "--warmup", "0", "--duration", "1h"}, &stdout, &stderr)
+	if code != 0 || !strings.Contains(stdout.String(), "interrupted") || !strings.Contains(stdout.String(), "p99.9") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout.String(), stderr.String())
 	}
 }

@@ -1,0 +1,123 @@
+package bench
+
+import (
+	"fmt"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Progress tells how a run is getting on.
+type Progress struct {
+	Phase    string        // "ramp-up", "warm-up" or "measuring"
+	Elapsed  time.Duration // since the load began
+	Verified int64         // replies so far
+	Rate     float64       // of late, messages a second
+	Errors   int           // sessions that have failed
+}
+
+// Result is what a run measured.
+type Result struct {
+	URL      string        `json:"url"`
+	Sessions int           `json:"sessions"`
+	Streams  int           `json:"streams"`
+	InFlight int           `json:"inflight"`
+	Size     int           `json:"size"` // bytes; 0 with Sizes
+	Sizes    []int         `json:"sizes,omitempty"`
+	OneWay   bool          `json:"one_way"`
+	Raw      bool          `json:"raw"`
+	Started  time.Time     `json:"started"`
+	RampUp   time.Duration `json:"ramp_up"`  // nanoseconds, as the next ones
+	Warmup   time.Duration `json:"warmup"`   // as set
+	Duration time.Duration `json:"duration"` // as measured
+	Messages int64         `json:"messages"` // verified within Duration
+	Rate     float64       `json:"rate"`     // Messages a second
+	Bytes    int64         `json:"bytes"`    // of these replies, with packet and frame headers, without TLS's and QUIC's
+
+	// Interrupted says that the context ended the run before its time.
+	Interrupted bool `json:"interrupted"`
+
+	// TargetRate is Config.Rate, 0 for a closed loop. Unsent is how many of its
+	// requests were due in the measured time and never sent, because the window was
+	// full of unanswered ones; they are in the latencies with what they had waited.
+	TargetRate float64 `json:"target_rate"`
+	Poisson    bool    `json:"poisson"`
+	Unsent     int64   `json:"unsent"`
+
+	// Verified counts every reply, those of the warm-up and of the end too.
+	Verified int64 `json:"verified"`
+	// Errors counts the sessions (or streams) that failed, Faults counts them by
+	// kind, and FirstError tells of the first.
+	Errors     int            `json:"errors"`
+	Faults     map[string]int `json:"faults"`
+	FirstError string         `json:"first_error,omitempty"`
+
+	// Latency. In an open loop of every request due in the measured time, from
+	// when it was due. In a closed one of one request in each window, from the write that carried
+	// it to the read that brought its reply: a server that stalls is asked less,
+	// so these flatter it.
+	Samples     int64         `json:"samples"`
+	LatencyMean time.Duration `json:"latency_mean"` // nanoseconds, as the next ones
+	LatencyP50  time.Duration `json:"latency_p50"`
+	LatencyP90  time.Duration `json:"latency_p90"`
+	LatencyP99  time.Duration `json:"latency_p99"`
+	LatencyP999 time.Duration `json:"latency_p999"`
+	LatencyMax  time.Duration `json:"latency_max"`
+
+	// Percentiles is the whole curve, denser towards 100.
+	Percentiles []Percentile `json:"percentiles"`
+	// Series is the throughput over the measured time.
+	Series []Point `json:"series"`
+}
+
+// Percentile is a point of the latency curve: so many percent of the requests
+// took Latency or less.
+type Percentile struct {
+	Percent float64       `json:"percent"`
+	Latency time.Duration `json:"latency"` // nanoseconds
+}
+
+// Point is a piece of the measured time.
+type Point struct {
+	At   time.Duration `json:"at"`   // of its end, since measuring began; nanoseconds
+	Rate float64       `json:"rate"` // messages a second since the point before
+}
+
+// Behind says in a sentence that an open loop's server couldn't keep up, or is
+// empty.
+func (r *Result) Behind() string {
+	if r.Unsent == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the server didn't keep up with %.0f messages/s: %d requests were due and never sent, with %d in flight a session",
+		r.TargetRate, r.Unsent, r.InFlight)
+}
+
+// DialError says which session couldn't connect; those before it could. Err is
+// the network's or the handshake's own.
+type DialError struct {
+	Session  int // from 1
+	Sessions int // that were to be
+	Err      error
+}
+
+// Error names the session and the reason.
+func (e *DialError) Error() string {
+	return fmt.Sprintf("bench: session %d of %d: %v", e.Session, e.Sessions, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *DialError) Unwrap() error { return e.Err }
+
+func (r *Result) setLatency(h *hdr.Histogram) {
+	at := func(percent float64) time.Duration { return time.Duration(h.ValueAtQuantile(percent)) }
+	r.Samples = h.TotalCount()
+	if r.Samples == 0 {
+		return
+	}
+	r.LatencyMean, r.LatencyMax = time.Duration(h.Mean()), time.Duration(h.Max())
+	r.LatencyP50, r.LatencyP90, r.LatencyP99, r.LatencyP999 = at(50), at(90), at(99), at(99.9)
+	for _, b := range h.CumulativeDistributionWithTicks(10) {
+		r.Percentiles = append(r.Percentiles, Percentile{b.Quantile, time.Duration(b.ValueAt)})
+	}
+}

@@ -1,0 +1,166 @@
+package bench
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/quicbridge"
+	"github.com/millrace/millrace/wsupgrade"
+)
+
+// startEngine serves echoes of every message on all transports at one address,
+// and at a Unix socket, and returns the addresses.
+func startEngine(t *testing.T) (e *engine.Engine, addr, socket string) {
+	t.Helper()
+	e = engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		_ = s.Reply(m, m.Payload)
+	})})
+	t.Cleanup(func() { e.Close() })
+	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"),
+		engine.TLS(engine.TLSConfig{SelfSigned: true}), quicbridge.QUIC(quicbridge.Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A socket's path has room for about 100 bytes, less than t.TempDir may take.
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket = filepath.Join(dir, "s")
+	if _, err := e.Listen("unix:"+socket, engine.Packets()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return e, l.Addr().String(), socket
+}
+
+// urls are those of all schemes.
+func urls(addr, socket string) []string {
+	return []string{
+		"tcp://" + addr, "tls://" + addr, "ws://" + addr + "/ws", "wss://" + addr + "/ws",
+		"quic://" + addr, "unix://" + socket,
+	}
+}
+
+func TestSchemes(t *testing.T) {
+	_, addr, socket := startEngine(t)
+	for _, url := range urls(addr, socket) {
+		for _, c := range []struct {
+			name   string
+			change func(*Config)
+		}{
+			{"window", func(c *Config) {}},
+			{"one in flight", func(c *Config) { c.InFlight = 1 }},
+			{"large", func(c *Config) { c.Size, c.InFlight = 100_000, 3 }},
+			{"sizes, one way", func(c *Config) { c.Sizes, c.OneWay = []int{0, 1, 1, 300, 20_000}, true }},
+			{"open loop", func(c *Config) { c.Rate, c.RampUp = 2000, 20*time.Millisecond }},
+			{"Poisson", func(c *Config) { c.Rate, c.Poisson = 2000, true }},
+			{"streams", func(c *Config) { c.Streams = 5 }},
+		} {
+			scheme, _, _ := strings.Cut(url, ":")
+			if c.name == "streams" && scheme != "quic" {
+				continue
+			}
+			t.Run(scheme+"/"+c.name, func(t *testing.T) {
+				cfg := short(url)
+				cfg.Insecure = true
+				c.change(&cfg)
+				r, err := Run(t.Context(), cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.Errors != 0 || r.Verified <= 0 || len(r.Faults) != 0 {
+					t.Errorf("%+v", r)
+				}
+				// 100 requests are due in 50 ms. All of them count, whenever they came back.
+				if due := r.TargetRate * r.Duration.Seconds(); r.TargetRate > 0 && !cfg.Poisson &&
+					(float64(r.Samples) < due-4 || float64(r.Samples) > due+4) {
+					t.Errorf("%d samples of %.0f requests", r.Samples, due)
+				}
+			})
+		}
+	}
+}
+
+func TestVerifiesCertificates(t *testing.T) {
+	_, addr, _ := startEngine(t)
+	for _, url := range []string{"tls://" + addr, "wss://" + addr + "/ws", "quic://" + addr} {
+		_, err := Run(t.Context(), short(url))
+		var certificate *tls.CertificateVerificationError
+		if err == nil || !errors.As(err, &certificate) && !strings.Contains(err.Error(), "x509") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	cfg := short("tls://" + addr)
+	cfg.CAFile = filepath.Join(t.TempDir(), "ca.pem")
+	if _, err := Run(t.Context(), cfg); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	if err := os.WriteFile(cfg.CAFile, []byte("none"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no PEM") {
+		t.Errorf("no certificate: %v", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	listener.Close()
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, url := range urls(addr, missing) {
+		if strings.HasPrefix(url, "quic") {
+			continue // takes its handshake's 5 s; see TestRefusedQUIC
+		}
+		_, err := Run(t.Context(), short(url))
+		var refused *DialError
+		if !errors.As(err, &refused) || refused.Session != 1 || refused.Sessions != 3 ||
+			!errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestRefusedQUIC(t *testing.T) {
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close() // a server that never says anything
+	_, err = Run(t.Context(), short("quic://"+socket.LocalAddr().String()))
+	if err == nil || !strings.Contains(err.Error(), "no QUIC server") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestServerDies ends the server under the load, on every transport.
+func TestServerDies(t *testing.T) {
+	for i, scheme := range []string{"tcp", "tls", "ws", "wss", "quic", "unix"} {
+		t.Run(scheme, func(t *testing.T) {
+			e, addr, socket := startEngine(t)
+			cfg := short(urls(addr, socket)[i])
+			cfg.Insecure, cfg.Duration = true, 20*time.Second // ends when no session is left
+			cfg.AtStart = func() { e.Close() }
+			r, err := Run(t.Context(), cfg)
+			if err != nil || r.Duration > 15*time.Second || r.Errors != cfg.Sessions || r.Faults[FaultLost] != cfg.Sessions {
+				t.Errorf("%+v, %v", r, err)
+			}
+		})
+	}
+}
