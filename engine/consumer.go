@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/binary"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/millrace/millrace/framing"
 )
@@ -25,6 +26,8 @@ type consumer struct {
 	handler Handler
 	m       framing.Message // what OnMessage gets, and nobody else
 	lane    lane
+
+	goroutine atomic.Uint64 // the consumer's, by goroutineID
 	dirty   []*Session // corked: flushed at the end of the batch
 }
 
@@ -92,6 +95,9 @@ func (c *consumer) messages(s *Session, p []byte) {
 		}
 		off += n
 		c.handler.OnMessage(s, &c.m)
+		if c.lane.broken.Load() {
+			c.closeLane(false)
+		}
 	}
 }
 

@@ -194,6 +194,9 @@ func (c *core) wakeWaiters() {
 func (c *core) runLoop() {
 	defer c.engine.running.Done()
 	defer c.engine.callbacks.enter()()
+	if c.inline {
+		c.consumer.goroutine.Store(goroutineID())
+	}
 	if err := c.loop.Run(); err != nil {
 		c.engine.cfg.Logger.Error("event loop ended", "core", c.index, "error", err)
 	}

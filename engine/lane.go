@@ -75,7 +75,6 @@ func (c *consumer) openLane(s *Session) {
 		if s.packets {
 			l.packets = l.limit
 		}
-		l.broken.Store(false)
 		l.consumer, l.session, s.laned = c, s, true
 	}
 	s.out.mu.Unlock()
@@ -96,10 +95,25 @@ func (c *consumer) closeLane(flush bool) {
 	s.out.mu.Unlock()
 }
 
+// breakLaneLocked keeps the order of what was sent beside the lane, and reports
+// whether it may be written: not before the lane is closed, which only the consumer can
+// do. So a callback that sends much to its own session writes it as it goes, and
+// what others send waits until the callback under way returns.
+func (s *Session) breakLaneLocked() bool {
+	c := &s.core.consumer
+	c.lane.broken.Store(true)
+	if s.out.pending < flushBytes || goroutineID() != c.goroutine.Load() {
+		return false
+	}
+	s.mergeLaneLocked(&c.lane)
+	return true
+}
+
 // mergeLaneLocked closes l and moves what it holds to the front of the outbox.
 func (s *Session) mergeLaneLocked(l *lane) {
 	o, n, messages := &s.out, len(l.b), l.messages
 	l.session, s.laned, l.messages = nil, false, 0
+	l.broken.Store(false)
 	if n == 0 || s.phase == phaseEnded || s.broken {
 		return
 	}

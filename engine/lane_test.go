@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
@@ -128,5 +129,42 @@ func TestRepliesInFrontOfTheEnd(t *testing.T) {
 		if err := j.reason(t); !errors.Is(err, reason) {
 			t.Error(err)
 		}
+	})
+}
+
+// TestCallbackThatSendsMuchIsWritten: what a callback sends to its own session
+// leaves while the callback still runs, behind the replies before it.
+func TestCallbackThatSendsMuchIsWritten(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		arrived := make(chan struct{})
+		_, addr := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+			_ = s.Reply(m, m.Payload)
+			if m.ID != 2 {
+				return
+			}
+			for i := range uint32(3) {
+				_ = s.SendMessage(&framing.Message{ID: 10 + i, Payload: make([]byte, 64<<10)})
+			}
+			select {
+			case <-arrived:
+			case <-time.After(10 * time.Second):
+				t.Error("nothing arrives while the callback runs")
+			}
+		})})
+		c := dial(t, addr)
+		var requests []byte
+		for i := range uint32(3) {
+			requests = append(requests, packet(&framing.Message{ID: i + 1, Payload: []byte("payload")})...)
+		}
+		_, _ = c.Write(requests)
+		due := []uint32{1, 2, 10, 11, 12, 3}
+		readPackets(t, c, len(due), func(m *framing.Message) {
+			if m.ID != due[0] {
+				t.Fatalf("%d where %v are due", m.ID, due)
+			}
+			if due = due[1:]; m.ID == 12 {
+				close(arrived)
+			}
+		})
 	})
 }

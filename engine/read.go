@@ -264,6 +264,9 @@ func (s *Session) deliver(m *framing.Message, left int) bool {
 			return true
 		}
 		c.consumer.handler.OnMessage(s, m)
+		if c.consumer.lane.broken.Load() {
+			c.consumer.closeLane(false)
+		}
 		return true
 	}
 	if messageSize(m) <= c.share-recordIDSize {

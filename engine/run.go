@@ -71,6 +71,9 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 		off += n
 		delivered++
 		h.OnMessage(s, &c.m)
+		if c.lane.broken.Load() {
+			c.closeLane(false)
+		}
 		if s.readBlocks.Load() > 0 {
 			s.unparsed = off < len(b)
 			return b[off:], delivered
@@ -118,5 +121,8 @@ func (c *consumer) frames(s *Session, p []byte) {
 		}
 		off += n
 		h.OnMessage(s, &c.m)
+		if c.lane.broken.Load() {
+			c.closeLane(false)
+		}
 	}
 }

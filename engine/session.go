@@ -166,6 +166,9 @@ func (s *Session) sendLocked(m *framing.Message) error {
 	}
 	if err := s.out.append(s.codec, m); err != nil {
 		if err == ErrSlowConsumer {
+			if s.laned {
+				return ErrWouldBlock // the peer isn't slow, but the callback under way
+			}
 			s.failLocked(err)
 		}
 		return err

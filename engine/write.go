@@ -98,8 +98,7 @@ func (s *Session) afterFlushLocked() {
 // kickLocked starts a flush unless somebody else will do it: the present
 // writer, the loop when the socket has room, or the consumer that corked s.
 func (s *Session) kickLocked() {
-	if s.laned {
-		s.core.consumer.lane.broken.Store(true)
+	if s.laned && !s.breakLaneLocked() {
 		return
 	}
 	if s.writing || s.blocked.Load() {
