@@ -28,7 +28,7 @@ type consumer struct {
 	lane    lane
 
 	goroutine atomic.Uint64 // the consumer's, by goroutineID
-	dirty   []*Session // corked: flushed at the end of the batch
+	dirty     []*Session    // corked: flushed at the end of the batch
 }
 
 // batch consumes some of the ring and reports whether more may be there.
