@@ -18,7 +18,7 @@ var reportTemplate = template.Must(template.New("report").Parse(reportHTML))
 // Size of a chart's drawing, in units of its SVG, and the margins for its labels.
 const (
 	chartWidth, chartHeight           = 720.0, 300.0
-	chartLeft, chartRight             = 78.0, 18.0
+	chartLeft, chartRight             = 78.0, 32.0
 	chartTop, chartBottom             = 14.0, 36.0
 	reportMaxNines                    = 5.0 // the curve goes to 99.999 %
 	throughputColumns, throughputRows = 5, 4
@@ -127,22 +127,33 @@ func (r *Result) throughputChart() chart {
 	for _, p := range r.Series {
 		top = max(top, p.Rate)
 	}
-	top *= 1.1
+	across, up := roundStep(end/throughputColumns), roundStep(top/throughputRows)
+	top = up * math.Ceil(top/up)
 	var xs, ys []float64
 	for _, p := range r.Series {
 		xs = append(xs, p.At.Seconds()/end)
 		ys = append(ys, p.Rate/top)
 	}
 	c := newChart(append([]float64{0}, xs...), append([]float64{ys[0]}, ys...))
-	for i := range throughputColumns + 1 {
-		part := float64(i) / throughputColumns
-		c.X = append(c.X, label{chartX(part), fmt.Sprintf("%.3gs", end*part)})
+	for i := 0.0; i*across <= end; i++ {
+		c.X = append(c.X, label{chartX(i * across / end), fmt.Sprintf("%.3gs", i*across)})
 	}
-	for i := range throughputRows + 1 {
-		part := float64(i) / throughputRows
-		c.Y = append(c.Y, label{chartY(part), Count(top * part)})
+	for i := 0.0; i*up <= top; i++ {
+		c.Y = append(c.Y, label{chartY(i * up / top), Count(i * up)})
 	}
 	return c
+}
+
+// roundStep is the first of 1, 2, 5, 10, … times a power of ten that is at least
+// n, which is above 0.
+func roundStep(n float64) float64 {
+	power := math.Pow(10, math.Floor(math.Log10(n)))
+	for _, step := range []float64{1, 2, 5} {
+		if step*power >= n {
+			return step * power
+		}
+	}
+	return 10 * power
 }
 
 // newChart draws a line through points whose coordinates are parts of 1.
