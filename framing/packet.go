@@ -95,7 +95,7 @@ func (h PacketHeader) Size(max int) (n int, ok bool) {
 	// int has only 32.
 	body := h.tail>>48 + h.tail>>16&math.MaxUint32
 	return PacketHeaderSize + int(body),
-		h.head&packetFixed == packetVersion<<56 && h.head&(h.head>>1)&packetLow == 0 && body <= uint64(max)
+		h.head&packetFixed == packetVersion<<56 && h.head&(h.head>>1)&packetLow == 0 && body <= uint64(max) && body <= math.MaxInt-PacketHeaderSize
 }
 
 // Fill sets every field of m to the packet's, whose bytes behind the header are
@@ -133,7 +133,7 @@ func packetRefused(b []byte, max int) error {
 		return packetMalformed("version", b[0])
 	}
 	ext, payload := binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint32(b[10:])
-	if body := int64(ext) + int64(payload); body > int64(max) {
+	if body := int64(ext) + int64(payload); body > int64(min(max, math.MaxInt-PacketHeaderSize)) {
 		return fmt.Errorf("%w: packet of %d bytes, limit %d", ErrTooLarge, body, max)
 	}
 	if b[2] > uint8(Response) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 )
@@ -179,6 +180,18 @@ func TestPacketRun(t *testing.T) {
 	}
 	if size, count := PacketRun(wire, 1<<10, len(wire)); size != len(wire) || count != 20 {
 		t.Errorf("%d packets in %d bytes", count, size)
+	}
+}
+
+// TestPacketSizeDoesNotWrap: on a 32-bit int a body near MaxInt32 plus the header must not wrap around.
+func TestPacketSizeDoesNotWrap(t *testing.T) {
+	b := []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0}
+	var m Message
+	if n, err := (Packet{}).Decode(b, 0, math.MaxInt, &m); n != 0 {
+		t.Error(n, err)
+	}
+	if size, count := PacketRun(b, math.MaxInt, 1<<20); size != 0 || count != 0 {
+		t.Error(size, count)
 	}
 }
 

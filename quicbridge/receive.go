@@ -173,7 +173,8 @@ func (st *stream) endDelivery() {
 	c.inHand.Add(int64(len(b)))
 	r.delivery.End()
 	r.replied, r.delivery.Replies = nil, nil
-	countOff(&st.requests, responses)
+	// A Request that was cancelled behind its Response counts as a OneWay by now.
+	countOff(&st.oneWays, responses-countOff(&st.requests, responses))
 	countOff(&st.oneWays, oneWays)
 	if len(b) == 0 || st.writeTaken(buf, b, true) {
 		buf.free()

@@ -104,15 +104,16 @@ func (st *stream) answered(m *framing.Message) {
 	}
 }
 
-// countOff takes n from count, or what there is.
-func countOff(count *atomic.Int32, n int) {
+// countOff takes n from count, or what there is, and returns how many that was.
+func countOff(count *atomic.Int32, n int) int {
 	if n == 0 {
-		return
+		return 0
 	}
 	for {
 		v := count.Load()
-		if count.CompareAndSwap(v, v-min(v, int32(n))) {
-			return
+		k := min(v, int32(n))
+		if count.CompareAndSwap(v, v-k) {
+			return int(k)
 		}
 	}
 }
