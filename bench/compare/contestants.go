@@ -27,9 +27,26 @@ type contestant struct {
 }
 
 // A scenario is a shape of load.
-type scenario struct{ sessions, inFlight int }
+type scenario struct {
+	sessions int
+	streams  int  // of each session
+	inFlight int  // requests on each stream
+	half     bool // an open loop at half of what the server does in a closed one
+}
 
-func (s scenario) String() string { return fmt.Sprintf("%d x %d", s.sessions, s.inFlight) }
+func closed(sessions, inFlight int) scenario {
+	return scenario{sessions: sessions, streams: 1, inFlight: inFlight}
+}
+
+func (s scenario) String() string {
+	switch {
+	case s.half:
+		return fmt.Sprintf("%d sessions, an open loop at half of the server's own rate with %d a session", s.sessions, s.inFlight)
+	case s.streams > 1:
+		return fmt.Sprintf("%d x %d streams x %d", s.sessions, s.streams, s.inFlight)
+	}
+	return fmt.Sprintf("%d x %d", s.sessions, s.inFlight)
+}
 
 // A group is a table for each of its scenarios.
 type group struct {
@@ -44,18 +61,21 @@ type group struct {
 
 // Names that goals refer to.
 const (
-	inline  = "Millrace, inline"
-	workers = "Millrace, workers"
-	goNet   = "Go net + bufio"
-	gws     = "gws"
+	inline    = "Millrace, inline"
+	workers   = "Millrace, workers"
+	goNet     = "Go net + bufio"
+	gws       = "gws"
+	goTLS     = "Go net + crypto/tls"
+	coalesce  = "quic-go, coalescing"
+	writeEach = "quic-go, a Write each"
 )
 
 // millrace is the echo server in both of its modes.
-func millrace(scheme, path string, raw bool) []contestant {
+func millrace(scheme, path string, raw bool, args ...string) []contestant {
 	c := contestant{program: "echo", role: ours, scheme: scheme, path: path, raw: raw}
 	one, other := c, c
-	one.name, one.args = inline, []string{"--dispatch", "inline"}
-	other.name, other.args = workers, []string{"--dispatch", "workers"}
+	one.name, one.args = inline, append([]string{"--dispatch", "inline"}, args...)
+	other.name, other.args = workers, append([]string{"--dispatch", "workers"}, args...)
 	return []contestant{one, other}
 }
 
@@ -69,20 +89,20 @@ var tcpGroup = group{
 		{name: "nbio", program: "nbio", scheme: "tcp"},
 		{name: "netpoll", program: "netpoll", scheme: "tcp", uncounted: true},
 	}, millrace("tcp", "", false)...),
-	scenarios: []scenario{{8, 1000}, {100, 16}, {100, 1}, {1000, 1}},
+	scenarios: []scenario{closed(8, 1000), closed(100, 16), closed(100, 1), closed(1000, 1)},
 	goals: []goal{
-		{1, scenario{8, 1000}, inline, rate, toFloor, 0.90},
-		{1, scenario{8, 1000}, inline, rate, toNamed, 2.4},
-		{2, scenario{8, 1000}, workers, rate, toFloor, 0.50},
-		{2, scenario{8, 1000}, workers, rate, toNamed, 1.4},
-		{3, scenario{100, 1}, inline, rate, toFloor, 0.95},
-		{3, scenario{100, 1}, workers, rate, toFloor, 0.95},
-		{3, scenario{1000, 1}, inline, rate, toFloor, 0.95},
-		{3, scenario{1000, 1}, workers, rate, toFloor, 0.95},
-		{3, scenario{100, 1}, inline, cpu, toBest, 1},
-		{3, scenario{100, 1}, workers, cpu, toBest, 1},
-		{3, scenario{1000, 1}, inline, cpu, toBest, 1},
-		{3, scenario{1000, 1}, workers, cpu, toBest, 1},
+		{1, closed(8, 1000), inline, rate, toFloor, 0.90},
+		{1, closed(8, 1000), inline, rate, toNamed, 2.4},
+		{2, closed(8, 1000), workers, rate, toFloor, 0.50},
+		{2, closed(8, 1000), workers, rate, toNamed, 1.4},
+		{3, closed(100, 1), inline, rate, toFloor, 0.95},
+		{3, closed(100, 1), workers, rate, toFloor, 0.95},
+		{3, closed(1000, 1), inline, rate, toFloor, 0.95},
+		{3, closed(1000, 1), workers, rate, toFloor, 0.95},
+		{3, closed(100, 1), inline, cpu, toBest, 1},
+		{3, closed(100, 1), workers, cpu, toBest, 1},
+		{3, closed(1000, 1), inline, cpu, toBest, 1},
+		{3, closed(1000, 1), workers, cpu, toBest, 1},
 	},
 }
 
@@ -96,15 +116,75 @@ var wsGroup = group{
 		{name: "nbio", program: "nbiows", scheme: "ws", path: "/", raw: true},
 		{name: "gobwas + bufio", program: "gobwas", scheme: "ws", path: "/", raw: true},
 	}, millrace("ws", "/echo", true)...),
-	scenarios: []scenario{{8, 1000}, {100, 1}, {1000, 1}},
+	scenarios: []scenario{closed(8, 1000), closed(100, 1), closed(1000, 1)},
 	goals: []goal{
-		{4, scenario{8, 1000}, inline, rate, toNamed, 30},
-		{4, scenario{8, 1000}, workers, rate, toNamed, 30},
-		{5, scenario{100, 1}, inline, cpu, toNamed, 0.5},
-		{5, scenario{100, 1}, workers, cpu, toNamed, 0.5},
-		{5, scenario{1000, 1}, inline, cpu, toNamed, 0.5},
-		{5, scenario{1000, 1}, workers, cpu, toNamed, 0.5},
+		{4, closed(8, 1000), inline, rate, toNamed, 30},
+		{4, closed(8, 1000), workers, rate, toNamed, 30},
+		{5, closed(100, 1), inline, cpu, toNamed, 0.5},
+		{5, closed(100, 1), workers, cpu, toNamed, 0.5},
+		{5, closed(1000, 1), inline, cpu, toNamed, 0.5},
+		{5, closed(1000, 1), workers, cpu, toNamed, 0.5},
 	},
 }
 
-var groups = []group{tcpGroup, wsGroup}
+var tlsGroup = group{
+	name: "tls", title: "TLS 1.3, packets", named: goTLS,
+	about: "As over TCP, with TLS.",
+	contestants: append([]contestant{
+		{name: goTLS, program: "gonet", scheme: "tls", args: []string{"--tls"}},
+	}, millrace("tls", "", false, "--tls-self-signed")...),
+	scenarios: []scenario{closed(8, 1000), closed(100, 1)},
+	goals: []goal{
+		{13, closed(8, 1000), inline, rate, toNamed, 1.2},
+		{13, closed(8, 1000), workers, rate, toNamed, 1.2},
+		{13, closed(100, 1), inline, rate, toNamed, 1.2},
+		{13, closed(100, 1), workers, rate, toNamed, 1.2},
+	},
+}
+
+var oneStream, streams1, streams16 = closed(1, 256), scenario{1, 64, 1, false}, scenario{1, 64, 16, false}
+
+var quicGroup = group{
+	name: "quic", title: "QUIC, packets", named: coalesce,
+	about: "One connection. A Request of 4 bytes comes back as its Response on the same stream.",
+	contestants: append([]contestant{
+		{name: coalesce, program: "quicgo", scheme: "quic", uncounted: true},
+		{name: writeEach, program: "quicgo", args: []string{"--write-each"}, scheme: "quic", uncounted: true},
+	}, uncounted(millrace("quic", "", false))...),
+	scenarios: []scenario{oneStream, streams1, streams16},
+	goals: []goal{
+		{6, oneStream, inline, rate, toNamed, 1},
+		{6, oneStream, workers, rate, toNamed, 1},
+		{6, streams1, inline, rate, toNamed, 1},
+		{6, streams1, workers, rate, toNamed, 1},
+		{6, streams16, inline, rate, toNamed, 1},
+		{6, streams16, workers, rate, toNamed, 1},
+	},
+}
+
+func uncounted(contestants []contestant) []contestant {
+	for i := range contestants {
+		contestants[i].uncounted = true
+	}
+	return contestants
+}
+
+var halfOfSaturation = scenario{100, 1, 1, true}
+
+var openGroup = group{
+	name: "open", title: "Open loop, packets over TCP", named: goNet,
+	about: "Requests are due by chance (Poisson), and latency counts from then on. Rates are each server's own, so only latencies compare.",
+	contestants: append([]contestant{
+		{name: goNet, program: "gonet", scheme: "tcp"},
+		{name: "gnet", program: "gnet", scheme: "tcp"},
+		{name: "nbio", program: "nbio", scheme: "tcp"},
+		{name: "netpoll", program: "netpoll", scheme: "tcp", uncounted: true},
+	}, millrace("tcp", "", false)...),
+	scenarios: []scenario{halfOfSaturation},
+	goals: []goal{
+		{7, halfOfSaturation, inline, p99, toBest, 1},
+		{7, halfOfSaturation, workers, p99, toBest, 1},
+	},
+}
+
+var groups = []group{tcpGroup, wsGroup, tlsGroup, quicGroup, openGroup}

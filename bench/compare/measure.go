@@ -48,6 +48,25 @@ func measure(ctx context.Context, g *group, dir string, set settings, progress i
 
 // load makes one run against s.
 func (s *server) load(ctx context.Context, sc scenario, set settings) (sample, error) {
+	cfg := bench.Config{
+		URL: s.url, Raw: s.raw, Insecure: true, Sessions: sc.sessions, Streams: sc.streams, InFlight: sc.inFlight,
+		Duration: set.duration, Warmup: set.warmup,
+	}
+	if sc.half {
+		if s.most == 0 {
+			got, err := s.run(ctx, cfg)
+			if err != nil {
+				return sample{}, err
+			}
+			s.most = got.rate
+		}
+		cfg.Rate, cfg.Poisson, cfg.InFlight = s.most/2, true, bench.DefaultInFlight
+	}
+	return s.run(ctx, cfg)
+}
+
+// run is a load with what the server uses for it.
+func (s *server) run(ctx context.Context, cfg bench.Config) (sample, error) {
 	var before, after usage
 	var usageErr error
 	note := func(u *usage) func() {
@@ -57,11 +76,8 @@ func (s *server) load(ctx context.Context, sc scenario, set settings) (sample, e
 			usageErr = errors.Join(usageErr, err)
 		}
 	}
-	got, err := bench.Run(ctx, bench.Config{
-		URL: s.url, Raw: s.raw, Sessions: sc.sessions, InFlight: sc.inFlight,
-		Duration: set.duration, Warmup: set.warmup,
-		AtStart: note(&before), AtEnd: note(&after),
-	})
+	cfg.AtStart, cfg.AtEnd = note(&before), note(&after)
+	got, err := bench.Run(ctx, cfg)
 	switch {
 	case ctx.Err() != nil:
 		return sample{}, ctx.Err()
@@ -76,6 +92,6 @@ func (s *server) load(ctx context.Context, sc scenario, set settings) (sample, e
 		return sample{}, errors.Join(err, s.died())
 	}
 	own := newSample(got.Rate, got.Messages, before, after)
-	own.p50, own.p99 = got.LatencyP50, got.LatencyP99
+	own.mean, own.p50, own.p99 = got.LatencyMean, got.LatencyP50, got.LatencyP99
 	return own, nil
 }

@@ -15,7 +15,7 @@ func report(g *group, results []result, set settings) string {
 	fmt.Fprintf(&b, "## %s\n\n", g.title)
 	fmt.Fprintf(&b, "%s Client and server on the same machine; every reply verified (ID, order, bytes).\n", g.about)
 	fmt.Fprintf(&b, "Each run measures %v after %v of warm-up, %d rounds, servers in turn. Ratios are taken within\n"+
-		"a round; all figures are medians of the rounds. Latency is closed-loop, of one request in each window.\n"+
+		"a round; all figures are medians of the rounds. Latency is closed-loop, of one request in each window, where nothing else is said.\n"+
 		"Calls are the server's reads and writes as the kernel counts them, wake-ups of its own threads included,\n"+
 		"waiting for events and sendmsg not (a dash where a server sends so). Waits are its threads' voluntary\n"+
 		"context switches.\n\n", set.duration, set.warmup, set.rounds)

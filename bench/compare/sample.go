@@ -23,6 +23,7 @@ type sample struct {
 	cpu      float64 // nanoseconds of the server's CPU a message
 	calls    float64 // reads and writes of the server a message; negative where unknown
 	switches float64 // voluntary context switches a message; negative where unknown
+	mean     time.Duration
 	p50, p99 time.Duration
 }
 
@@ -49,6 +50,7 @@ type metric struct {
 var (
 	rate = metric{name: "messages/s", of: func(s sample) float64 { return s.rate }}
 	cpu  = metric{name: "server CPU a message", of: func(s sample) float64 { return s.cpu }, lower: true}
+	p99  = metric{name: "p99", of: func(s sample) float64 { return float64(s.p99) }, lower: true}
 )
 
 // ratios are own by base, round by round: on a machine that others use too, only

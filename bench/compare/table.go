@@ -17,7 +17,7 @@ func (r *result) table() string {
 	if hasFloor {
 		columns = append(columns, "of the floor")
 	}
-	columns = append(columns, "to the best rival", "to "+r.group.named, "p50", "p99")
+	columns = append(columns, "to the best rival", "to "+r.group.named, "mean", "p50", "p99")
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
 	for _, c := range r.group.contestants {
 		if len(r.runs[c.name]) > 0 {
@@ -54,6 +54,7 @@ func (r *result) row(c contestant, hasFloor bool) []string {
 	}
 	return append(cells,
 		ratioCell("%.2fx", 1, r.ratios(c.name, toBest, rate)), ratioCell("%.2fx", 1, r.ratios(c.name, toNamed, rate)),
+		median(collect(own, func(s sample) time.Duration { return s.mean })).Round(time.Microsecond).String(),
 		median(collect(own, func(s sample) time.Duration { return s.p50 })).Round(time.Microsecond).String(),
 		median(collect(own, func(s sample) time.Duration { return s.p99 })).Round(time.Microsecond).String())
 }
