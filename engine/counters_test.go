@@ -154,10 +154,15 @@ func (d *driven) misbehave() {
 	_ = c.Close()
 	d.until("a refusal", func() { refused(d.t, d.addr); dial(d.t, d.addr) },
 		func(st engine.Stats) bool { return st.Refused["max_sessions"] > 0 })
+	// Some of these connections may become sessions only now.
+	d.until("the sessions' ends", d.abortAll, func(st engine.Stats) bool { return st.Active == 0 })
+}
+
+// abortAll aborts the sessions that there are at the moment.
+func (d *driven) abortAll() {
 	for s := range d.Sessions() {
 		s.Abort(nil)
 	}
-	d.until("the sessions' ends", func() {}, func(st engine.Stats) bool { return st.Active == 0 })
 }
 
 // fillTheRing has a handler wait, and messages and datagrams come meanwhile.
@@ -171,8 +176,9 @@ func (d *driven) fillTheRing() {
 	}
 	defer func() { _ = q.CloseWithError(0, "") }()
 	datagram := packet(&framing.Message{Payload: make([]byte, 1000)})
+	before := d.Stats().MessagesIn
 	d.until("a datagram", func() { _ = q.SendDatagram(datagram) },
-		func(st engine.Stats) bool { return st.MessagesIn > 3 })
+		func(st engine.Stats) bool { return st.MessagesIn > before })
 	c := dial(d.t, d.addr)
 	d.say(c, "wait")
 	go func() { _, _ = c.Write(numbered(200, 2000)) }()
