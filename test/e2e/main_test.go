@@ -54,7 +54,7 @@ var echoBinary = sync.OnceValues(func() (string, error) {
 	}
 	echoDir = dir
 	path := filepath.Join(dir, "echo")
-	if out, err := exec.Command("go", "build", "-o", path, "../cmd/echo").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/echo").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, nil
