@@ -10,13 +10,15 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 // TestNoAllocations holds the hot path (receive, dispatch, reply) to no
 // allocation a message, in the whole process: the client only writes bytes that
 // it has and compares what it reads.
 func TestNoAllocations(t *testing.T) {
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		t.Skip("the race detector allocates on its own account")
 	}
 	const (
@@ -28,12 +30,12 @@ func TestNoAllocations(t *testing.T) {
 	)
 	for _, transport := range []string{"tcp", "ws"} {
 		t.Run(transport, func(t *testing.T) {
-			bothModes(t, func(t *testing.T, dispatch engine.Dispatch) {
+			serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 				_, addr := startEngine(t, engine.Config{Dispatch: dispatch, Cores: 1,
 					Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) })})
 				conn, request, response := rawEcho(t, transport, addr)
 				defer conn.Close()
-				conn.SetDeadline(time.Now().Add(patience))
+				conn.SetDeadline(time.Now().Add(testkit.Patience))
 				requests, want := bytes.Repeat(request, batch), bytes.Repeat(response, batch)
 				got := make([]byte, len(want))
 				round := func() {
@@ -67,7 +69,7 @@ func TestNoAllocations(t *testing.T) {
 // rawEcho connects and returns the bytes of a request and of its response.
 func rawEcho(t *testing.T, transport, addr string) (conn net.Conn, request, response []byte) {
 	t.Helper()
-	request, response = unhex(t, pingPacket), unhex(t, pongPacket)
+	request, response = testkit.Unhex(pingPacket), testkit.Unhex(pongPacket)
 	if transport == "ws" {
 		return upgrade(t, "ws://"+addr+"/ws"), packWS(nil, request), append([]byte{0x82, byte(len(response))}, response...)
 	}

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"encoding/hex"
 	"errors"
 	"io"
 	"net"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/quicbridge"
 )
 
@@ -60,7 +61,7 @@ var badStreams = []struct {
 // TestBadInput sends each of them in one piece and byte by byte. Its session
 // ends, for the typed reason; it is counted; and the others go on.
 func TestBadInput(t *testing.T) {
-	bothModes(t, func(t *testing.T, dispatch engine.Dispatch) {
+	serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 		for _, c := range badStreams {
 			t.Run(c.name, func(t *testing.T) {
 				h := new(echoHandler)
@@ -70,7 +71,7 @@ func TestBadInput(t *testing.T) {
 				if err := bystander.ask(1, "before"); err != nil {
 					t.Fatal(err)
 				}
-				bad := append([]byte(c.text), unhex(t, c.hex)...)
+				bad := append([]byte(c.text), testkit.Unhex(c.hex)...)
 				sent := 0
 				for _, piece := range []int{len(bad), max(1, len(bad)/40)} {
 					sent++
@@ -88,10 +89,10 @@ func TestBadInput(t *testing.T) {
 						}
 					}
 				}
-				eventually(t, "the ends are counted", func() bool {
+				testkit.Eventually(t, func() bool {
 					stats := e.Stats()
 					return stats.Closed[c.stats]+stats.Refused[c.stats] == uint64(sent) && stats.Active == 1
-				})
+				}, "the ends are counted")
 				if err := bystander.ask(2, "after"); err != nil {
 					t.Error(err)
 				}
@@ -110,7 +111,7 @@ func sendUntilEnd(t *testing.T, addr string, b []byte, piece int) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testkit.Patience))
 	for rest := b; len(rest) > 0; {
 		n := min(piece, len(rest))
 		if _, err := conn.Write(rest[:n]); err != nil {
@@ -126,22 +127,13 @@ func sendUntilEnd(t *testing.T, addr string, b []byte, piece int) string {
 	return string(got) // a reset is an end too
 }
 
-func unhex(t *testing.T, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // TestBadInputQUIC is TestBadInput on QUIC: the connection ends with a code.
 func TestBadInputQUIC(t *testing.T) {
 	onStream := func(s string) func(*testing.T, *quic.Conn) {
 		return func(t *testing.T, conn *quic.Conn) {
 			stream, err := conn.OpenStream()
 			if err == nil {
-				_, err = stream.Write(unhex(t, s))
+				_, err = stream.Write(testkit.Unhex(s))
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -160,7 +152,7 @@ func TestBadInputQUIC(t *testing.T) {
 		{"a unidirectional stream", func(t *testing.T, conn *quic.Conn) {
 			stream, err := conn.OpenUniStream()
 			if err == nil {
-				_, err = stream.Write(unhex(t, pingPacket))
+				_, err = stream.Write(testkit.Unhex(pingPacket))
 			}
 			if err != nil {
 				t.Fatal(err)

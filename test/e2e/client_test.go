@@ -16,6 +16,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // A peer is a client made of foreign parts, which packs and unpacks packets by
@@ -52,7 +53,7 @@ func dialTCP(t *testing.T, addr string) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testkit.Patience))
 	return streamPeer("tcp", conn, func() { conn.Close() })
 }
 
@@ -107,7 +108,7 @@ func dialWS(t *testing.T, addr string) *peer {
 // upgrade makes a WebSocket connection with a foreign client.
 func upgrade(t *testing.T, url string) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	conn, buffered, _, err := ws.Dial(ctx, url)
 	if err != nil {
@@ -116,7 +117,7 @@ func upgrade(t *testing.T, url string) net.Conn {
 	if buffered != nil {
 		t.Fatal("the server spoke first")
 	}
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testkit.Patience))
 	return conn
 }
 
@@ -142,10 +143,10 @@ func packWS(dst, packet []byte) []byte {
 // connection in an orderly way.
 func dialQUIC(t *testing.T, addr string) *peer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	conn, err := quic.DialAddr(ctx, addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"millrace/1"}},
-		&quic.Config{MaxIdleTimeout: patience})
+		&quic.Config{MaxIdleTimeout: testkit.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func dialQUIC(t *testing.T, addr string) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream.SetDeadline(time.Now().Add(patience))
+	stream.SetDeadline(time.Now().Add(testkit.Patience))
 	p := streamPeer("quic", stream, func() { _ = conn.CloseWithError(0, "") }) // it may be closed already
 	p.conn = conn
 	return p
@@ -164,7 +165,7 @@ func (p *peer) cause() error {
 	select {
 	case <-p.conn.Context().Done():
 		return context.Cause(p.conn.Context())
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		return errors.New("the connection goes on")
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 func init() { runLimited = execLimited }
@@ -29,16 +31,6 @@ func execLimited(args []string) {
 	os.Exit(1)
 }
 
-// descriptors counts a process's open descriptors.
-func descriptors(t *testing.T, pid int) int {
-	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
 // TestHazard08AcceptSurvivesWantOfDescriptors fills a server up to its limit.
 // Its sessions go on, and as some of them end, those who wait get in.
 func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
@@ -51,14 +43,14 @@ func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, endpoints, log := startProcess(t, self, limitedArg, strconv.Itoa(limit), echo, "--addr", "127.0.0.1:0")
+	server := testkit.StartProcess(t, self, limitedArg, strconv.Itoa(limit), echo, "--addr", "127.0.0.1:0")
 
 	var answered atomic.Int64
 	var peers []*peer
 	var asking sync.WaitGroup
 	t.Cleanup(asking.Wait)
 	for range limit {
-		p := dialTCP(t, hostPort(endpoints[0]))
+		p := dialTCP(t, testkit.HostPort(server.Endpoints[0]))
 		t.Cleanup(p.close)
 		peers = append(peers, p)
 		asking.Go(func() {
@@ -69,8 +61,8 @@ func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the server is full", func() bool { return strings.Contains(log.String(), "accepting pauses") })
-	eventually(t, "the server has no descriptor left", func() bool { return descriptors(t, cmd.Process.Pid) >= limit })
+	testkit.Eventually(t, func() bool { return strings.Contains(server.Log.String(), "accepting pauses") }, "the server is full")
+	testkit.Eventually(t, func() bool { return testkit.Descriptors(server.Process.Pid) >= limit }, "the server has no descriptor left")
 	held := settled(&answered)
 	if held < limit/4 || held >= limit {
 		t.Fatalf("%d sessions got in with %d descriptors", held, limit)
@@ -87,15 +79,15 @@ func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
 	for _, p := range peers[:leaving] {
 		p.close()
 	}
-	eventually(t, "those who waited are served", func() bool { return answered.Load() >= int64(held+leaving) })
+	testkit.Eventually(t, func() bool { return answered.Load() >= int64(held+leaving) }, "those who waited are served")
 	for _, p := range peers[leaving:held] {
 		if err := p.ask(3, "and now?"); err != nil {
 			t.Fatal(err)
 		}
 		p.close()
 	}
-	eventually(t, "everybody was served", func() bool { return answered.Load() == limit })
-	late := dialTCP(t, hostPort(endpoints[0]))
+	testkit.Eventually(t, func() bool { return answered.Load() == limit }, "everybody was served")
+	late := dialTCP(t, testkit.HostPort(server.Endpoints[0]))
 	defer late.close()
 	if err := late.ask(1, "and me?"); err != nil {
 		t.Fatal(err)
@@ -128,8 +120,8 @@ func TestTenThousandSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, endpoints, log := startProcess(t, echo, "--addr", "127.0.0.1:0")
-	empty := residentBytes(t, cmd.Process.Pid)
+	server := testkit.StartProcess(t, echo, "--addr", "127.0.0.1:0")
+	empty := testkit.ResidentBytes(server.Process.Pid)
 
 	conns := make([]net.Conn, sessions)
 	t.Cleanup(func() {
@@ -139,13 +131,13 @@ func TestTenThousandSessions(t *testing.T) {
 			}
 		}
 	})
-	request, response := unhex(t, pingPacket), unhex(t, pongPacket)
+	request, response := testkit.Unhex(pingPacket), testkit.Unhex(pongPacket)
 	errs := make(chan error, dialing)
 	for d := range dialing {
 		go func() {
 			for i := d; i < sessions; i += dialing {
 				var err error
-				if conns[i], err = dialFrom(i, hostPort(endpoints[0])); err == nil {
+				if conns[i], err = dialFrom(i, testkit.HostPort(server.Endpoints[0])); err == nil {
 					err = greet(conns[i], i, request, response)
 				}
 				if err != nil {
@@ -158,13 +150,13 @@ func TestTenThousandSessions(t *testing.T) {
 	}
 	for range dialing {
 		if err := <-errs; err != nil {
-			t.Fatalf("%v; the server says: %s", err, log.String())
+			t.Fatalf("%v; the server says: %s", err, server.Log.String())
 		}
 	}
-	if n := descriptors(t, cmd.Process.Pid); n < sessions {
+	if n := testkit.Descriptors(server.Process.Pid); n < sessions {
 		t.Errorf("the server holds %d descriptors", n)
 	}
-	t.Logf("%d bytes of the server's memory a session", (residentBytes(t, cmd.Process.Pid)-empty)/sessions)
+	t.Logf("%d bytes of the server's memory a session", (testkit.ResidentBytes(server.Process.Pid)-empty)/sessions)
 
 	// All ask at once.
 	for i, conn := range conns {
@@ -173,7 +165,7 @@ func TestTenThousandSessions(t *testing.T) {
 		}
 	}
 	for i, conn := range conns {
-		if err := expect(conn, i, response); err != nil {
+		if err := expectAs(conn, i, response); err != nil {
 			t.Fatalf("session %d: %v", i, err)
 		}
 	}
@@ -185,10 +177,10 @@ func isSocket(i int) bool { return i%10 == 0 }
 // dialFrom connects session i from one of several local addresses, because the
 // ports of a single one may be used up by connections that linger.
 func dialFrom(i int, addr string) (net.Conn, error) {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%16))}, Timeout: patience}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%16))}, Timeout: testkit.Patience}
 	conn, err := dialer.Dial("tcp", addr)
 	if err == nil {
-		conn.SetDeadline(time.Now().Add(2 * patience))
+		conn.SetDeadline(time.Now().Add(2 * testkit.Patience))
 	}
 	return conn, err
 }
@@ -206,7 +198,7 @@ func greet(conn net.Conn, i int, request, response []byte) error {
 	if _, err := conn.Write(wrap(i, request)); err != nil {
 		return err
 	}
-	return expect(conn, i, response)
+	return expectAs(conn, i, response)
 }
 
 // readUpgrade reads a positive answer to upgradeRequest and nothing behind it.
@@ -232,8 +224,8 @@ func wrap(i int, packet []byte) []byte {
 	return packet
 }
 
-// expect reads the packet that session i must get.
-func expect(conn net.Conn, i int, packet []byte) error {
+// expectAs reads the packet that session i must get.
+func expectAs(conn net.Conn, i int, packet []byte) error {
 	want := packet
 	if isSocket(i) {
 		want = append([]byte{0x82, byte(len(packet))}, packet...)
@@ -246,24 +238,4 @@ func expect(conn net.Conn, i int, packet []byte) error {
 		return fmt.Errorf("got % x, want % x", got, want)
 	}
 	return nil
-}
-
-// residentBytes is how much memory a process has.
-func residentBytes(t *testing.T, pid int) int {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmRSS:" {
-			kib, err := strconv.Atoi(fields[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kib << 10
-		}
-	}
-	t.Fatalf("no VmRSS in %s", status)
-	return 0
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 // noise is where payloads come from.
@@ -48,10 +50,10 @@ func scripted(m *framing.Message, number, i int) {
 // order. Under the race detector and with -short there are fewer.
 func TestMillion(t *testing.T) {
 	total := 1_000_000
-	if raceEnabled || testing.Short() {
+	if testkit.RaceEnabled || testing.Short() {
 		total = 200_000
 	}
-	bothModes(t, func(t *testing.T, dispatch engine.Dispatch) {
+	serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 		h := new(echoHandler)
 		e, addr := startEngine(t, engine.Config{Handler: h, Dispatch: dispatch})
 		// Most travel by TCP and WebSocket, where they cost least.

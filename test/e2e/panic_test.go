@@ -15,19 +15,21 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/quicbridge"
 )
 
 // TestPanic lets the handler panic on one session of each transport while others
 // of the same core go on, before and after.
 func TestPanic(t *testing.T) {
-	bothModes(t, func(t *testing.T, dispatch engine.Dispatch) {
+	serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 		h := &echoHandler{onMessage: func(_ *engine.Session, m *framing.Message) {
 			if string(m.Payload) == "panic" {
 				panic("as it was asked to")
 			}
 		}}
-		log := new(lockedBuffer)
+		log := new(testkit.Buffer)
 		e, addr := startEngine(t, engine.Config{
 			Handler: h, Dispatch: dispatch, Cores: 1, Logger: slog.New(slog.NewTextHandler(log, nil)),
 			LingerTimeout: 200 * time.Millisecond, // these peers don't answer the server's goodbye
@@ -102,7 +104,7 @@ func checkPanicEnd(t *testing.T, p *peer, err error) {
 
 // TestPanicInOtherCallbacks checks OnOpen and OnClose.
 func TestPanicInOtherCallbacks(t *testing.T) {
-	bothModes(t, func(t *testing.T, dispatch engine.Dispatch) {
+	serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 		for _, where := range []string{"open", "close"} {
 			handler := engine.Callbacks{Message: func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) }}
 			panicOnce := func(s *engine.Session) {
@@ -128,7 +130,7 @@ func TestPanicInOtherCallbacks(t *testing.T) {
 			if where == "open" && odd == 20 || where == "close" && odd > 0 {
 				t.Errorf("%s: %d of 20 sessions failed", where, odd)
 			}
-			eventually(t, fmt.Sprintf("no session is left after the panics in On%s", where), func() bool { return e.Stats().Active == 0 })
+			testkit.Eventually(t, func() bool { return e.Stats().Active == 0 }, fmt.Sprintf("no session is left after the panics in On%s", where))
 		}
 	})
 }

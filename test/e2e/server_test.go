@@ -7,35 +7,29 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// startEngine serves cfg on all three transports until the test ends, and
-// returns the engine and host:port.
+// startEngine serves cfg on all three transports until the test ends, when the
+// shutdown must succeed, and returns the engine and host:port.
 func startEngine(t *testing.T, cfg engine.Config) (*engine.Engine, string) {
 	t.Helper()
-	e := engine.New(cfg)
-	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")),
+	e, addr := serve.Start(t, cfg, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")),
 		quicbridge.QUIC(quicbridge.Config{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		if err := e.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
-	return e, l.Addr().String()
+	return e, addr
 }
 
 // echoHandler echoes, and watches what a handler is promised: for each session
@@ -131,12 +125,12 @@ func (h *echoHandler) OnClose(s *engine.Session, reason error) {
 func (h *echoHandler) awaitEnds(t *testing.T, n int) []ending {
 	t.Helper()
 	var ends []ending
-	eventually(t, fmt.Sprintf("%d sessions ended", n), func() bool {
+	testkit.Eventually(t, func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		ends = append(ends[:0], h.ends...)
 		return len(ends) >= n
-	})
+	}, fmt.Sprintf("%d sessions ended", n))
 	return ends
 }
 
@@ -148,20 +142,4 @@ func (h *echoHandler) check(t *testing.T) {
 	if err := errors.Join(h.broken...); err != nil {
 		t.Error(err)
 	}
-}
-
-// eventually waits until ok returns true.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until: %s", what)
-		}
-	}
-}
-
-// bothModes runs a test for each dispatch mode.
-func bothModes(t *testing.T, test func(t *testing.T, dispatch engine.Dispatch)) {
-	t.Run("workers", func(t *testing.T) { test(t, engine.Workers) })
-	t.Run("inline", func(t *testing.T) { test(t, engine.Inline) })
 }

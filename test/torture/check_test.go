@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // The torture chamber is only as good as its instruments: these tests are about
@@ -116,13 +118,13 @@ func carry(t *testing.T, r *run, up, down plan) (gotUp, gotDown []byte) {
 			}
 			done <- b
 		}()
-		_ = c.SetDeadline(time.Now().Add(patience))
+		_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 		return done
 	}
 	toFar, toNear := exchange(far), exchange(near)
 	if up.fault == never || down.fault == never {
 		// Nothing but this side can end it, when the other direction is through.
-		eventually(func() bool { return arrived.Load() >= linkBytes+1000 })
+		testkit.Poll(testkit.Patience, func() bool { return arrived.Load() >= linkBytes+1000 })
 		k.finish()
 	}
 	return <-toFar, <-toNear

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // cycle makes n connections and ends them, in all manners, spread over the
@@ -97,7 +99,7 @@ func (r *run) holdHandshakes(c *rand.Rand, n int, wait bool) {
 	for part := range 8 {
 		readers.Go(func() {
 			for i := part; i < len(conns); i += 8 {
-				_ = conns[i].SetReadDeadline(time.Now().Add(patience))
+				_ = conns[i].SetReadDeadline(time.Now().Add(testkit.Patience))
 				if _, err := io.Copy(io.Discard, conns[i]); errors.Is(err, os.ErrDeadlineExceeded) {
 					r.failf("a half-open handshake isn't ended")
 				}

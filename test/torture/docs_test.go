@@ -1,15 +1,14 @@
 package torture_test
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // root is the project's folder.
@@ -25,23 +24,7 @@ func testsOf(t *testing.T, pkg string) map[string]bool {
 	if _, err := os.Stat(folder); err != nil {
 		folder = filepath.Join(root, "test", pkg) // e2e, interop and torture
 	}
-	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
-	if err != nil || len(files) == 0 {
-		t.Errorf("%s: no package with tests: %v", pkg, err)
-	}
-	tests := map[string]bool{}
-	for _, name := range files {
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") {
-				tests[fn.Name.Name] = true
-			}
-		}
-	}
-	return tests
+	return testkit.TestsIn(t, folder)
 }
 
 var (

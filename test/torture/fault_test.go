@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // fault is what a link does to the bytes of one direction.
@@ -298,7 +300,7 @@ func (f *flow) write(b []byte) bool {
 // dialFrom connects from one of many local addresses, because the ports of a
 // single one may be used up by connections in TIME_WAIT.
 func dialFrom(i int, addr string) (*net.TCPConn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback(i)}, Timeout: patience}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback(i)}, Timeout: testkit.Patience}
 	c, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/millrace/millrace/internal/testkit"
 	"github.com/millrace/millrace/quicbridge"
 )
 
@@ -19,7 +20,7 @@ import (
 func (r *run) dialQUIC(cfg *quic.Config) *quic.Conn {
 	trust := r.server.roots.Clone()
 	trust.NextProtos = []string{quicbridge.ALPN}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	q, err := quic.DialAddr(ctx, r.server.addr, trust, cfg)
 	if err != nil {
@@ -31,14 +32,14 @@ func (r *run) dialQUIC(cfg *quic.Config) *quic.Conn {
 
 // openStream opens a stream on which nothing waits for ever.
 func (r *run) openStream(q *quic.Conn) *quic.Stream {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	s, err := q.OpenStreamSync(ctx)
 	if err != nil {
 		r.failf("QUIC: no stream: %v", err)
 		return nil
 	}
-	_ = s.SetDeadline(time.Now().Add(patience))
+	_ = s.SetDeadline(time.Now().Add(testkit.Patience))
 	return s
 }
 
@@ -119,7 +120,7 @@ func visitHugePacket(r *run, c *rand.Rand) {
 	_, _ = s.Write(head)
 	select {
 	case <-q.Context().Done():
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		r.failf("QUIC oversized packet: the server doesn't end the connection")
 		return
 	}
@@ -151,7 +152,7 @@ func visitVanished(r *run, c *rand.Rand) {
 	}
 	trust := r.server.roots.Clone()
 	trust.NextProtos = []string{quicbridge.ALPN}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	q, err := tr.Dial(ctx, to, trust, nil)
 	if err != nil {
@@ -169,7 +170,7 @@ func visitHalfQUIC(r *run, c *rand.Rand) {
 	trust := r.server.roots.Clone()
 	if c.IntN(2) == 0 {
 		trust.NextProtos = []string{"something-else"}
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		if q, err := quic.DialAddr(ctx, r.server.addr, trust, nil); err == nil {
 			r.failf("QUIC: a protocol that nobody speaks was agreed on")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // hostile is a kind of peer that means no good. visit is one of its visits; it
@@ -52,7 +53,7 @@ func (r *run) connect(c *rand.Rand) *net.TCPConn {
 		r.failf("the server can't be reached: %v", err)
 		return nil
 	}
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	return conn
 }
 

@@ -2,7 +2,7 @@
 // peers of every transport at one server, at the same time, under one seed. The
 // short mode is what go test runs; -torture.duration makes the same code last.
 //
-//	go test -v -count=1 -timeout 60m ./torture -torture.duration=20m -torture.seed=1
+//	go test -v -count=1 -timeout 60m ./test/torture -torture.duration=20m -torture.seed=1
 package torture_test
 
 import (
@@ -20,10 +20,6 @@ var (
 	durationFlag = flag.Duration("torture.duration", 0, "how long the load lasts, in all; 0 is the short mode")
 	seedFlag     = flag.Uint64("torture.seed", 0, "seed of every choice; 0 picks one and prints it")
 )
-
-// patience bounds how long anything is waited for that must happen. It is far
-// above every timeout of the server, and no verdict depends on its length.
-const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -54,14 +50,4 @@ func chooser(lane string, n int) *rand.Rand {
 		h = (h ^ uint64(c)) * 1099511628211
 	}
 	return rand.New(rand.NewPCG(*seedFlag, h+uint64(n)))
-}
-
-// eventually waits until ok holds and reports whether it does.
-func eventually(ok func() bool) bool {
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			return false
-		}
-	}
-	return true
 }

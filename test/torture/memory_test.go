@@ -2,10 +2,13 @@ package torture_test
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // usage is what this process uses: the server and all its peers.
@@ -22,7 +25,7 @@ func measure() usage {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return usage{int64(m.HeapAlloc), residentBytes(), runtime.NumGoroutine(), descriptors()}
+	return usage{int64(m.HeapAlloc), testkit.ResidentBytes(os.Getpid()), runtime.NumGoroutine(), testkit.Descriptors(os.Getpid())}
 }
 
 func (u usage) String() string {
@@ -38,7 +41,7 @@ const heapSlack = 4 << 20
 
 // rest waits until the server has no session left, and measures.
 func (r *run) rest() usage {
-	if !eventually(func() bool { return r.server.Stats().Active == 0 }) {
+	if !testkit.Poll(testkit.Patience, func() bool { return r.server.Stats().Active == 0 }) {
 		r.failf("%d sessions are left", r.server.Stats().Active)
 	}
 	before := measure()
@@ -55,7 +58,7 @@ func (r *run) rest() usage {
 
 // compare checks that everything is as it was. What takes time gets it.
 func (r *run) compare(when string, before, after usage) {
-	ok := eventually(func() bool {
+	ok := testkit.Poll(testkit.Patience, func() bool {
 		if after.descriptors <= before.descriptors && after.goroutines <= before.goroutines && after.heap <= before.heap+heapSlack {
 			return true
 		}
@@ -158,7 +161,7 @@ func (m *memory) add(u usage, r *run) {
 		r.failf("the heap holds %.0f MiB, more than %s", mebi(u.heap), sum)
 	}
 	// The race detector keeps several bytes for each of ours.
-	if !raceEnabled && u.resident > residentBound(bound) {
+	if !testkit.RaceEnabled && u.resident > residentBound(bound) {
 		r.failf("the process holds %.0f MiB, more than %.0f", mebi(u.resident), mebi(residentBound(bound)))
 	}
 }

@@ -11,13 +11,14 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // narrow starts an engine of one core with the smallest ring.
 func narrow(t *testing.T, h engine.Handler) (*engine.Engine, string) {
 	t.Helper()
 	e := engine.New(engine.Config{Handler: h, Cores: 1, MaxMessageSize: 32 << 10, RingSize: 64 << 10, ReadBufferSize: 8 << 10,
-		LingerTimeout: patience, WriteTimeout: patience})
+		LingerTimeout: testkit.Patience, WriteTimeout: testkit.Patience})
 	l, err := e.Listen("127.0.0.1:0", engine.Packets())
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +62,7 @@ func TestFullRingKeepsOrder(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(2 * patience))
+			_ = conn.SetDeadline(time.Now().Add(2 * testkit.Patience))
 			go func() {
 				b := request(0, make([]byte, 5000)) // above the ring's share of 4 KiB
 				for id := range uint32(each) {
@@ -123,7 +124,7 @@ func TestFullRingOpensFirst(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_ = conn.SetDeadline(time.Now().Add(patience))
+				_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 				go func() { _, _ = conn.Write(first); _ = conn.(*net.TCPConn).CloseWrite() }()
 				got, err := io.ReadAll(conn)
 				if err != nil || len(got) != each*framing.PacketHeaderSize ||

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/client"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // ending is how a conversation ends that nothing interrupts.
@@ -64,7 +65,7 @@ func (p *peer) dial(addr string) error {
 	if p.scheme == "ws" || p.scheme == "wss" {
 		url += "/ws"
 	}
-	limit := patience
+	limit := testkit.Patience
 	if p.lossy {
 		limit = giveUp
 	}
@@ -95,7 +96,7 @@ func (p *peer) converse(stop func()) {
 	p.mustCome(p.heard, "the Closed event")
 	p.mustCome(talked, "the end of its senders and requests")
 	stop()
-	if !eventually(func() bool { return p.account.closed.Load() >= p.account.opened.Load() }) {
+	if !testkit.Poll(testkit.Patience, func() bool { return p.account.closed.Load() >= p.account.opened.Load() }) {
 		p.run.failf("%s: OnClose didn't come", p.scheme)
 	}
 	p.check()
@@ -107,7 +108,7 @@ func (p *peer) converse(stop func()) {
 func (p *peer) mustCome(ch <-chan struct{}, what string) {
 	select {
 	case <-ch:
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		p.run.failf("%s: in vain waited for %s (lossy %v, ending %d)", p.scheme, what, p.lossy, p.ending)
 	}
 }
@@ -115,7 +116,7 @@ func (p *peer) mustCome(ch <-chan struct{}, what string) {
 // watch waits until everything was said and answered, the session has ended, or
 // there is nothing left to wait for.
 func (p *peer) watch(talked <-chan struct{}) {
-	limit := patience
+	limit := testkit.Patience
 	if p.lossy && !p.hears {
 		limit = giveUp
 	}

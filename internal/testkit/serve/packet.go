@@ -33,8 +33,8 @@ func ReadPacket(r io.Reader) (*framing.Message, error) {
 	if size > maxPacket {
 		return nil, fmt.Errorf("a packet of %d bytes", size)
 	}
-	b := append(head, make([]byte, size)...)
-	if n, err := io.ReadFull(r, b[len(head):]); err != nil {
+	b := make([]byte, len(head)+size)
+	if n, err := io.ReadFull(r, b[copy(b, head):]); err != nil {
 		return nil, fmt.Errorf("after %d of %d bytes: %w", n, size, io.ErrUnexpectedEOF)
 	}
 	var m framing.Message

@@ -1,7 +1,0 @@
-//go:build race
-
-package e2e_test
-
-// raceEnabled says that the race detector runs, which makes everything slower
-// and allocates on its own account.
-const raceEnabled = true
