@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
@@ -15,7 +16,7 @@ import (
 func BenchmarkRequest(b *testing.B) {
 	for _, transport := range transports {
 		b.Run(transport, func(b *testing.B) {
-			e := engine.New(engine.Config{Handler: echo, Cores: 1})
+			e := engine.New(engine.Config{Handler: serve.Echo, Cores: 1})
 			l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
 			if err != nil {
 				b.Fatal(err)

@@ -10,14 +10,16 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/mux"
 )
 
 func TestRequest(t *testing.T) {
-	overAll(t, echo, func(t *testing.T, _ *server, url string) {
-		c := dial(t, url)
+	overAll(t, serve.Echo, func(t *testing.T, _ *server, url string) {
+		c := dialClient(t, url)
 		for _, payload := range []string{"hello", "", string(bytes.Repeat([]byte("x"), 300<<10))} {
-			answer, err := c.Request(patient(t), []byte(payload))
+			answer, err := c.Request(testkit.Context(t), []byte(payload))
 			if err != nil || string(answer) != payload {
 				t.Errorf("%d bytes came back as %d, %v", len(payload), len(answer), err)
 			}
@@ -36,13 +38,13 @@ func TestRequestMessage(t *testing.T) {
 		s.SendMessage(&reply)
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
-		c := dial(t, url)
-		m, err := c.RequestMessage(patient(t), &framing.Message{BizType: 7, Ext: []byte("ext"), Payload: []byte("body")})
+		c := dialClient(t, url)
+		m, err := c.RequestMessage(testkit.Context(t), &framing.Message{BizType: 7, Ext: []byte("ext"), Payload: []byte("body")})
 		if err != nil || m.BizType != 7 || string(m.Ext) != "ext" || string(m.Payload) != "body" {
 			t.Errorf("got %+v, %v", m, err)
 		}
 		zipped := &framing.Message{Compression: framing.CompressionZstd, Payload: []byte("not really")}
-		if m, err := c.RequestMessage(patient(t), zipped); err != nil || m.Compression != framing.CompressionZstd {
+		if m, err := c.RequestMessage(testkit.Context(t), zipped); err != nil || m.Compression != framing.CompressionZstd {
 			t.Errorf("got %+v, %v", m, err)
 		}
 	})
@@ -60,15 +62,15 @@ func TestRequestErrors(t *testing.T) {
 		s.SendMessage(&reply)
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
-		c := dial(t, url)
+		c := dialClient(t, url)
 		var remote *mux.RemoteError
-		if _, err := c.Request(patient(t), []byte("fail")); !errors.As(err, &remote) || remote.Code != 7 || remote.Text != "no" {
+		if _, err := c.Request(testkit.Context(t), []byte("fail")); !errors.As(err, &remote) || remote.Code != 7 || remote.Text != "no" {
 			t.Errorf("got %v, want the server's failure", err)
 		}
-		if _, err := c.Request(patient(t), []byte("zip")); !errors.Is(err, ErrCompressed) {
+		if _, err := c.Request(testkit.Context(t), []byte("zip")); !errors.Is(err, ErrCompressed) {
 			t.Errorf("got %v, want ErrCompressed", err)
 		}
-		if _, err := c.Request(patient(t), make([]byte, engine.DefaultMaxMessageSize+1)); !errors.Is(err, engine.ErrTooLarge) {
+		if _, err := c.Request(testkit.Context(t), make([]byte, engine.DefaultMaxMessageSize+1)); !errors.Is(err, engine.ErrTooLarge) {
 			t.Errorf("got %v, want ErrTooLarge", err)
 		}
 	})
@@ -79,21 +81,21 @@ func TestAnswersOutOfOrder(t *testing.T) {
 	got := make(chan *framing.Message, requests)
 	h := engine.OnMessage(func(_ *engine.Session, m *framing.Message) { got <- m.Clone() })
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
-		c := dial(t, url)
+		c := dialClient(t, url)
 		var wg sync.WaitGroup
 		for i := range requests {
 			wg.Go(func() {
 				want := fmt.Sprint("number ", i)
-				answer, err := c.Request(patient(t), []byte(want))
+				answer, err := c.Request(testkit.Context(t), []byte(want))
 				if err != nil || string(answer) != want {
 					t.Errorf("%s got %q, %v", want, answer, err)
 				}
 			})
 		}
-		s := receive(t, srv.opened, "the session")
+		s := testkit.Receive(t, srv.opened, "the session")
 		var asked []*framing.Message
 		for range requests {
-			asked = append(asked, receive(t, got, "a request"))
+			asked = append(asked, testkit.Receive(t, got, "a request"))
 		}
 		for i := range asked { // the last one first
 			m := asked[len(asked)-1-i]
@@ -112,8 +114,8 @@ func TestHazard07BothDirections(t *testing.T) {
 		s.Reply(m, append([]byte("server: "), m.Payload...))
 	})
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
-		c := dial(t, url)
-		s := receive(t, srv.opened, "the session")
+		c := dialClient(t, url)
+		s := testkit.Receive(t, srv.opened, "the session")
 		go func() {
 			for ev := range c.Events() {
 				if ev.Kind == Message {
@@ -126,7 +128,7 @@ func TestHazard07BothDirections(t *testing.T) {
 			wg.Go(func() {
 				for i := range 50 {
 					payload := fmt.Sprintf("%d/%d", caller, i)
-					answer, err := c.Request(patient(t), []byte(payload))
+					answer, err := c.Request(testkit.Context(t), []byte(payload))
 					if err != nil || string(answer) != "server: "+payload {
 						t.Errorf("%s got %q, %v", payload, answer, err)
 					}
@@ -135,7 +137,7 @@ func TestHazard07BothDirections(t *testing.T) {
 			wg.Go(func() {
 				for i := range 50 {
 					payload := fmt.Sprintf("%d/%d", caller, i)
-					m, err := srv.mux.Request(patient(t), s, []byte(payload))
+					m, err := srv.mux.Request(testkit.Context(t), s, []byte(payload))
 					if err != nil || string(m.Payload) != "client: "+payload {
 						t.Errorf("%s got %+v, %v", payload, m, err)
 					}
@@ -164,7 +166,7 @@ func TestHazard07ConnectionEndsRequests(t *testing.T) {
 			got := make(chan struct{}, requests)
 			h := engine.OnMessage(func(*engine.Session, *framing.Message) { got <- struct{}{} })
 			overAll(t, h, func(t *testing.T, srv *server, url string) {
-				c := dial(t, url)
+				c := dialClient(t, url)
 				results := make(chan error, requests)
 				for range requests {
 					go func() {
@@ -172,17 +174,17 @@ func TestHazard07ConnectionEndsRequests(t *testing.T) {
 						results <- err
 					}()
 				}
-				s := receive(t, srv.opened, "the session")
+				s := testkit.Receive(t, srv.opened, "the session")
 				for range requests {
-					receive(t, got, "a request")
+					testkit.Receive(t, got, "a request")
 				}
 				tc.end(c, s)
-				receive(t, c.Done(), "Done")
+				testkit.Receive(t, c.Done(), "Done")
 				if c.Err() == nil {
 					t.Error("Err is nil on an ended client")
 				}
 				for range requests {
-					err := receive(t, results, "the end of a request")
+					err := testkit.Receive(t, results, "the end of a request")
 					if err == nil || !errors.Is(err, c.Err()) || (tc.want != nil && !errors.Is(err, tc.want)) {
 						t.Errorf("a request ended with %v, the client with %v, want %v", err, c.Err(), tc.want)
 					}
@@ -215,8 +217,8 @@ func TestHazard15CloseFlushes(t *testing.T) {
 				Message: func(*engine.Session, *framing.Message) { count++ },
 				Close:   func(_ *engine.Session, reason error) { ended <- end{count, reason} },
 			}, engine.Config{})
-			c := dial(t, srv.url(transport))
-			s := receive(t, srv.opened, "the session")
+			c := dialClient(t, srv.url(transport))
+			s := testkit.Receive(t, srv.opened, "the session")
 			for range messages {
 				if err := c.Send(make([]byte, size)); err != nil {
 					t.Fatal(err)
@@ -224,15 +226,15 @@ func TestHazard15CloseFlushes(t *testing.T) {
 			}
 			closed := make(chan error, 1)
 			go func() { closed <- c.Close() }()
-			eventually(t, "a closing client", func() bool { return c.Err() != nil })
+			testkit.Eventually(t, func() bool { return c.Err() != nil }, "a closing client")
 			s.Resume()
-			if err := receive(t, closed, "the end of Close"); err != nil {
+			if err := testkit.Receive(t, closed, "the end of Close"); err != nil {
 				t.Error(err)
 			}
 			if !errors.Is(c.Err(), engine.ErrClosed) {
 				t.Errorf("Err is %v after Close, want ErrClosed", c.Err())
 			}
-			got := receive(t, ended, "the server's OnClose")
+			got := testkit.Receive(t, ended, "the server's OnClose")
 			if got.count != messages || !errors.Is(got.reason, engine.ErrPeerClosed) {
 				t.Errorf("the server got %d messages of %d, and %v", got.count, messages, got.reason)
 			}
@@ -251,7 +253,7 @@ func TestCloseWithFullInbox(t *testing.T) {
 		}
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
-		c := dial(t, url)
+		c := dialClient(t, url)
 		if err := c.Send(nil); err != nil {
 			t.Fatal(err)
 		}
@@ -271,12 +273,12 @@ func TestCloseWithFullInbox(t *testing.T) {
 // much can go on: neither waits for the other (hazard 11).
 func TestHazard11BothWriteMuch(t *testing.T) {
 	payload := bytes.Repeat([]byte("much "), 20<<10)
-	overAll(t, echo, func(t *testing.T, _ *server, url string) {
-		c := dial(t, url)
+	overAll(t, serve.Echo, func(t *testing.T, _ *server, url string) {
+		c := dialClient(t, url)
 		var wg sync.WaitGroup
 		for range 120 { // more bytes than the sockets hold, fewer than the outbox may
 			wg.Go(func() {
-				answer, err := c.Request(patient(t), payload)
+				answer, err := c.Request(testkit.Context(t), payload)
 				if err != nil || !bytes.Equal(answer, payload) {
 					t.Errorf("got %d bytes, %v", len(answer), err)
 				}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 // hubUses is how many clients the process's hub has; 0 without a hub.
@@ -21,10 +23,10 @@ func hubUses() (h *hub, uses int) {
 
 // All clients share one engine, which ends with the last of them.
 func TestClientsShareOneEngine(t *testing.T) {
-	srv := newServer(t, echo, engine.Config{})
+	srv := newServer(t, serve.Echo, engine.Config{})
 	var clients []*Client
 	for _, transport := range transports {
-		clients = append(clients, dial(t, srv.url(transport)))
+		clients = append(clients, dialClient(t, srv.url(transport)))
 	}
 	for i, c := range clients {
 		if c.Session().Engine() != clients[0].Session().Engine() {
@@ -38,24 +40,24 @@ func TestClientsShareOneEngine(t *testing.T) {
 	if h, uses := hubUses(); h != nil || uses != 0 {
 		t.Errorf("after the last client there are a hub %p and %d uses", h, uses)
 	}
-	next := dial(t, srv.url("tcp"))
+	next := dialClient(t, srv.url("tcp"))
 	if next.hub == clients[0].hub {
 		t.Error("the next client got the closed hub")
 	}
-	if _, err := next.Request(patient(t), nil); err != nil {
+	if _, err := next.Request(testkit.Context(t), nil); err != nil {
 		t.Error(err)
 	}
 }
 
 // A client whose session ended by itself keeps nothing alive, closed or not.
 func TestEndedClientLeavesTheHub(t *testing.T) {
-	overAll(t, echo, func(t *testing.T, srv *server, url string) {
-		c, err := Dial(patient(t), url, WithTLS(testTLS().client))
+	overAll(t, serve.Echo, func(t *testing.T, srv *server, url string) {
+		c, err := Dial(testkit.Context(t), url, WithTLS(testTLS().client))
 		if err != nil {
 			t.Fatal(err)
 		}
-		receive(t, srv.opened, "the session").Close()
-		receive(t, c.gone, "the end of the hub")
+		testkit.Receive(t, srv.opened, "the session").Close()
+		testkit.Receive(t, c.gone, "the end of the hub")
 		if h, uses := hubUses(); h != nil || uses != 0 {
 			t.Errorf("there are a hub %p and %d uses", h, uses)
 		}
@@ -77,19 +79,19 @@ func TestDialFails(t *testing.T) {
 	free := l.Addr().String()
 	l.Close()
 	for _, url := range []string{"tcp://" + free, "ws://" + free + "/ws"} {
-		if _, err := Dial(patient(t), url); !errors.Is(err, syscall.ECONNREFUSED) {
+		if _, err := Dial(testkit.Context(t), url); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: got %v, want ECONNREFUSED", url, err)
 		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	srv := newServer(t, echo, engine.Config{})
+	srv := newServer(t, serve.Echo, engine.Config{})
 	for _, transport := range transports {
 		if _, err := Dial(ended, srv.url(transport), WithTLS(testTLS().client)); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v, want context.Canceled", transport, err)
 		}
 	}
-	if _, err := Dial(patient(t), "ws://"+srv.addr["ws"]+"/elsewhere"); !errors.Is(err, engine.ErrRefused) {
+	if _, err := Dial(testkit.Context(t), "ws://"+srv.addr["ws"]+"/elsewhere"); !errors.Is(err, engine.ErrRefused) {
 		t.Errorf("a path that the server doesn't have: got %v, want ErrRefused", err)
 	}
 	if h, uses := hubUses(); h != nil || uses != 0 {
@@ -134,7 +136,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		cancel()
-		if err := receive(t, result, "the end of Dial"); !errors.Is(err, context.Canceled) {
+		if err := testkit.Receive(t, result, "the end of Dial"); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v, want context.Canceled", url, err)
 		}
 	}
@@ -142,8 +144,8 @@ func TestDialEndsWithItsContext(t *testing.T) {
 
 // Certificates are verified unless the caller says otherwise.
 func TestHazard25CertificateIsVerified(t *testing.T) {
-	srv := newServer(t, echo, engine.Config{})
-	_, err := Dial(patient(t), srv.url("quic"))
+	srv := newServer(t, serve.Echo, engine.Config{})
+	_, err := Dial(testkit.Context(t), srv.url("quic"))
 	var unknown x509.UnknownAuthorityError
 	if !errors.As(err, &unknown) && (err == nil || !strings.Contains(err.Error(), "certificate")) {
 		t.Errorf("got %v, want an error about the certificate", err)

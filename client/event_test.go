@@ -9,6 +9,8 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 // nextEvent returns the client's next event, or fails the test.
@@ -21,13 +23,13 @@ func nextEvent(t *testing.T, c *Client) Event {
 			return
 		}
 	}()
-	return receive(t, got, "an event")
+	return testkit.Receive(t, got, "an event")
 }
 
 func TestEvents(t *testing.T) {
-	overAll(t, echo, func(t *testing.T, srv *server, url string) {
-		c := dial(t, url)
-		s := receive(t, srv.opened, "the session")
+	overAll(t, serve.Echo, func(t *testing.T, srv *server, url string) {
+		c := dialClient(t, url)
+		s := testkit.Receive(t, srv.opened, "the session")
 		for i := range 100 {
 			if err := c.SendMessage(&framing.Message{BizType: 3, Payload: []byte(fmt.Sprint(i))}); err != nil {
 				t.Fatal(err)
@@ -59,7 +61,7 @@ func TestHazard02FirstMessage(t *testing.T) {
 	}}
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
 		for i := range 10 {
-			c := dial(t, url)
+			c := dialClient(t, url)
 			if i%2 == 0 {
 				time.Sleep(time.Millisecond)
 			}
@@ -82,7 +84,7 @@ func TestHazard02MessageThenClose(t *testing.T) {
 	}}
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
 		for i := range 10 {
-			c := dial(t, url)
+			c := dialClient(t, url)
 			if ev := nextEvent(t, c); ev.Kind != Message || string(ev.Message.Payload) != "go away" {
 				t.Fatalf("connection %d: got %+v", i, ev)
 			}
@@ -101,8 +103,8 @@ func TestHazard06SlowReader(t *testing.T) {
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			srv := newServer(t, engine.Callbacks{}, engine.Config{OutboxLimit: 64 << 20})
-			c := dial(t, srv.url(transport))
-			s := receive(t, srv.opened, "the session")
+			c := dialClient(t, srv.url(transport))
+			s := testkit.Receive(t, srv.opened, "the session")
 			payload := make([]byte, size)
 			for i := range uint32(messages) {
 				binary.BigEndian.PutUint32(payload, i)
@@ -136,7 +138,7 @@ func waitForFullInbox(t *testing.T, c *Client) {
 		defer c.inbox.mu.Unlock()
 		return c.inbox.bytes
 	}
-	eventually(t, "a full inbox", func() bool { return fill() >= MaxEventBytes })
+	testkit.Eventually(t, func() bool { return fill() >= MaxEventBytes }, "a full inbox")
 	for range 20 {
 		time.Sleep(5 * time.Millisecond)
 		if n := fill(); n > MaxEventBytes+received {
@@ -155,17 +157,17 @@ func TestRequestBehindUnreadMessages(t *testing.T) {
 		s.Reply(m, []byte("behind"))
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
-		c := dial(t, url)
+		c := dialClient(t, url)
 		answer := make(chan string, 1)
 		go func() {
-			b, err := c.Request(patient(t), nil)
+			b, err := c.Request(testkit.Context(t), nil)
 			answer <- fmt.Sprint(string(b), err)
 		}()
 		waitForFullInbox(t, c)
 		for range messages {
 			nextEvent(t, c)
 		}
-		if got := receive(t, answer, "the answer"); got != "behind<nil>" {
+		if got := testkit.Receive(t, answer, "the answer"); got != "behind<nil>" {
 			t.Errorf("got %s", got)
 		}
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// serve starts a server on all transports that answers in upper case.
-func serve() (addr string, stop func()) {
+// upperCase starts a server on all transports that answers in upper case.
+func upperCase() (addr string, stop func()) {
 	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		if err := s.Reply(m, []byte(strings.ToUpper(string(m.Payload)))); err != nil {
 			log.Print(err)
@@ -33,7 +33,7 @@ func serve() (addr string, stop func()) {
 
 // One API, whatever the transport.
 func ExampleDial() {
-	addr, stop := serve()
+	addr, stop := upperCase()
 	defer stop()
 	// The server's development certificate is its own.
 	insecure := client.WithTLS(&tls.Config{InsecureSkipVerify: true})
@@ -54,7 +54,7 @@ func ExampleDial() {
 
 // Messages come as a sequence; Closed is the last of it.
 func ExampleClient_Events() {
-	addr, stop := serve()
+	addr, stop := upperCase()
 	defer stop()
 	c, err := client.Dial(context.Background(), "tcp://"+addr)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 // Callbacks come in order, may ask, and the sequence of events stays empty.
@@ -18,11 +20,11 @@ func TestWithHandler(t *testing.T) {
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
 		seen := make(chan string, 10)
 		dialed := make(chan *Client, 1)
-		c := dial(t, url, WithHandler(engine.Callbacks{
+		c := dialClient(t, url, WithHandler(engine.Callbacks{
 			Open: func(s *engine.Session) { seen <- "open " + s.Transport() },
 			Message: func(_ *engine.Session, m *framing.Message) {
 				c := <-dialed
-				answer, err := c.Request(patient(t), []byte("from the callback"))
+				answer, err := c.Request(testkit.Context(t), []byte("from the callback"))
 				seen <- fmt.Sprintf("%s, %s, %v", m.Payload, answer, err)
 			},
 			Close: func(_ *engine.Session, reason error) {
@@ -32,15 +34,15 @@ func TestWithHandler(t *testing.T) {
 		dialed <- c
 		transport := c.Session().Transport()
 		for _, want := range []string{"open " + transport, "welcome, from the callback, <nil>"} {
-			if got := receive(t, seen, want); got != want {
+			if got := testkit.Receive(t, seen, want); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		}
 		for ev := range c.Events() {
 			t.Errorf("a client with a handler has the event %+v", ev)
 		}
-		receive(t, srv.opened, "the session").Close()
-		if got := receive(t, seen, "close"); got != "close true" {
+		testkit.Receive(t, srv.opened, "the session").Close()
+		if got := testkit.Receive(t, seen, "close"); got != "close true" {
 			t.Errorf("got %q", got)
 		}
 	})
@@ -55,8 +57,8 @@ func TestDiscardingHandler(t *testing.T) {
 		s.Reply(m, m.Payload)
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
-		c := dial(t, url, WithHandler(engine.Callbacks{}))
-		if answer, err := c.Request(patient(t), []byte("x")); err != nil || string(answer) != "x" {
+		c := dialClient(t, url, WithHandler(engine.Callbacks{}))
+		if answer, err := c.Request(testkit.Context(t), []byte("x")); err != nil || string(answer) != "x" {
 			t.Errorf("got %q, %v", answer, err)
 		}
 	})
@@ -70,28 +72,28 @@ func TestHazard19HandlerPanics(t *testing.T) {
 		Message: func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) },
 	}
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
-		other := dial(t, url)
+		other := dialClient(t, url)
 		messages, closed := make(chan string, 10), make(chan error, 1)
-		c := dial(t, url, WithHandler(engine.Callbacks{
+		c := dialClient(t, url, WithHandler(engine.Callbacks{
 			Message: func(_ *engine.Session, m *framing.Message) {
 				messages <- string(m.Payload)
 				panic("boom")
 			},
 			Close: func(_ *engine.Session, reason error) { closed <- reason },
 		}))
-		reason := receive(t, closed, "OnClose")
+		reason := testkit.Receive(t, closed, "OnClose")
 		var p *engine.PanicError
 		if !errors.Is(reason, engine.ErrHandlerPanic) || !errors.As(reason, &p) || p.Value != "boom" || len(p.Stack) == 0 {
 			t.Errorf("OnClose got %v, want the panic", reason)
 		}
-		receive(t, c.Done(), "Done")
+		testkit.Receive(t, c.Done(), "Done")
 		if !errors.Is(c.Err(), engine.ErrHandlerPanic) {
 			t.Errorf("Err is %v, want the panic", c.Err())
 		}
 		if len(messages) != 1 {
 			t.Errorf("%d messages were handled, want none after the panic", len(messages))
 		}
-		if _, err := other.Request(patient(t), nil); err != nil {
+		if _, err := other.Request(testkit.Context(t), nil); err != nil {
 			t.Errorf("another client: %v", err)
 		}
 	})
@@ -99,12 +101,12 @@ func TestHazard19HandlerPanics(t *testing.T) {
 
 // A panic in OnClose has no session to end any more; it joins Err.
 func TestHazard19OnClosePanics(t *testing.T) {
-	srv := newServer(t, echo, engine.Config{})
-	c := dial(t, srv.url("tcp"), WithHandler(engine.Callbacks{
+	srv := newServer(t, serve.Echo, engine.Config{})
+	c := dialClient(t, srv.url("tcp"), WithHandler(engine.Callbacks{
 		Close: func(*engine.Session, error) { panic("boom") },
 	}))
 	c.Close()
-	eventually(t, "the panic in Err", func() bool { return errors.Is(c.Err(), engine.ErrHandlerPanic) })
+	testkit.Eventually(t, func() bool { return errors.Is(c.Err(), engine.ErrHandlerPanic) }, "the panic in Err")
 	if !errors.Is(c.Err(), engine.ErrClosed) {
 		t.Errorf("Err is %v, and lost why the session ended", c.Err())
 	}

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,46 +15,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/engine"
-	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/mux"
 	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience bounds how long a test waits for what must come. No test's verdict
-// depends on its length.
-const patience = 20 * time.Second
-
-// patient is a context that ends with the test, or with its patience.
-func patient(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// receive returns the next value of ch, or fails the test.
-func receive[T any](t *testing.T, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("%s didn't come", what)
-		panic("unreachable")
-	}
-}
-
-// eventually waits until cond holds, or fails the test.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: still not so", what)
-		}
-	}
-}
 
 // transports are what every test body runs over.
 var transports = []string{"tcp", "ws", "quic"}
@@ -78,7 +45,7 @@ func newServer(t *testing.T, h engine.Handler, cfg engine.Config) *server {
 		addr:   map[string]string{},
 		opened: make(chan *engine.Session, 100),
 	}
-	cfg.Handler = tellOpen{srv.mux, srv.opened}
+	cfg.Handler = serve.Opened{Handler: srv.mux, C: srv.opened}
 	srv.engine = engine.New(cfg)
 	t.Cleanup(func() { srv.engine.Close() })
 	for transport, protocol := range map[string]engine.Protocol{
@@ -107,21 +74,10 @@ func (srv *server) url(transport string) string {
 	return url
 }
 
-// tellOpen tells about opened sessions in front of a Mux.
-type tellOpen struct {
-	*mux.Mux
-	opened chan<- *engine.Session
-}
-
-func (h tellOpen) OnOpen(s *engine.Session) {
-	h.Mux.OnOpen(s)
-	h.opened <- s
-}
-
-// dial returns a client of url that ends with the test.
-func dial(t *testing.T, url string, opts ...Option) *Client {
+// dialClient returns a client of url that ends with the test.
+func dialClient(t *testing.T, url string, opts ...Option) *Client {
 	t.Helper()
-	c, err := Dial(patient(t), url, append([]Option{WithTLS(testTLS().client)}, opts...)...)
+	c, err := Dial(testkit.Context(t), url, append([]Option{WithTLS(testTLS().client)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,9 +94,6 @@ func overAll(t *testing.T, h engine.Handler, body func(t *testing.T, srv *server
 		})
 	}
 }
-
-// echo answers every message with its own payload.
-var echo = engine.OnMessage(func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) })
 
 // tlsPair is a certificate for 127.0.0.1 that only its own client trusts.
 type tlsPair struct{ server, client *tls.Config }

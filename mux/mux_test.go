@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // The next handler sees everything but Responses, in order, and OnClose after
@@ -31,7 +32,7 @@ func TestNextHandler(t *testing.T) {
 	}
 	p.dialed.Close()
 	for _, want := range []string{"open", "0 a", "1 c", "close true"} {
-		if got := receive(t, seen, want); got != want {
+		if got := testkit.Receive(t, seen, want); got != want {
 			t.Errorf("the next handler saw %q, want %q", got, want)
 		}
 	}
@@ -57,7 +58,7 @@ func TestTablesOfSeveralMuxes(t *testing.T) {
 // A session that never asks has no table.
 func TestIdleSessionHasNoTable(t *testing.T) {
 	p := newPair(t, pairConfig{server: answerWith("")})
-	if _, err := p.client.Request(patient(t), p.dialed, nil); err != nil {
+	if _, err := p.client.Request(testkit.Context(t), p.dialed, nil); err != nil {
 		t.Fatal(err)
 	}
 	if p.server.lookup(p.accepted) != nil {

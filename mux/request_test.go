@@ -10,18 +10,19 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 func TestRequest(t *testing.T) {
 	p := newPair(t, pairConfig{server: answerWith("re: ")})
-	m, err := p.client.Request(patient(t), p.dialed, []byte("ping"))
+	m, err := p.client.Request(testkit.Context(t), p.dialed, []byte("ping"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(m.Payload) != "re: ping" || m.Type != framing.Response {
 		t.Errorf("got %+v", m)
 	}
-	empty, err := p.client.Request(patient(t), p.dialed, nil)
+	empty, err := p.client.Request(testkit.Context(t), p.dialed, nil)
 	if err != nil || string(empty.Payload) != "re: " {
 		t.Errorf("an empty request got %+v, %v", empty, err)
 	}
@@ -38,13 +39,13 @@ func TestRequestMessage(t *testing.T) {
 	before := ask
 	answer := make(chan error, 1)
 	go func() {
-		m, err := p.client.RequestMessage(patient(t), p.dialed, &ask)
+		m, err := p.client.RequestMessage(testkit.Context(t), p.dialed, &ask)
 		if err == nil && (string(m.Payload) != "fine" || m.BizType != 5 || string(m.Ext) != "rext") {
 			err = fmt.Errorf("the answer came as %+v", m)
 		}
 		answer <- err
 	}()
-	m := receive(t, got, "the request")
+	m := testkit.Receive(t, got, "the request")
 	if m.Type != framing.Request || m.BizType != 9 || string(m.Ext) != "ext" || string(m.Payload) != "body" ||
 		m.Flags != framing.FlagHighPriority || m.Compression != framing.CompressionZlib {
 		t.Errorf("the request came as %+v", m)
@@ -53,7 +54,7 @@ func TestRequestMessage(t *testing.T) {
 	if err := p.accepted.SendMessage(&reply); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, answer, "the answer"); err != nil {
+	if err := testkit.Receive(t, answer, "the answer"); err != nil {
 		t.Error(err)
 	}
 	if ask.Type != before.Type || ask.ID != before.ID {
@@ -70,7 +71,7 @@ func TestAnswersOutOfOrder(t *testing.T) {
 	for i := range requests {
 		wg.Go(func() {
 			want := fmt.Sprint("number ", i)
-			m, err := p.client.Request(patient(t), p.dialed, []byte(want))
+			m, err := p.client.Request(testkit.Context(t), p.dialed, []byte(want))
 			if err != nil || string(m.Payload) != want {
 				t.Errorf("%s got %+v, %v", want, m, err)
 			}
@@ -78,7 +79,7 @@ func TestAnswersOutOfOrder(t *testing.T) {
 	}
 	var asked []*framing.Message
 	for range requests {
-		asked = append(asked, receive(t, got, "a request"))
+		asked = append(asked, testkit.Receive(t, got, "a request"))
 	}
 	for i := range asked { // the last one first
 		m := asked[len(asked)-1-i]
@@ -104,7 +105,7 @@ func TestHazard07BothDirections(t *testing.T) {
 			ask := func(x *Mux, s *engine.Session, peer string, caller int) {
 				for i := range 200 {
 					payload := fmt.Sprintf("%d/%d", caller, i)
-					m, err := x.Request(patient(t), s, []byte(payload))
+					m, err := x.Request(testkit.Context(t), s, []byte(payload))
 					if err != nil || string(m.Payload) != peer+payload {
 						t.Errorf("%s asked %s: got %+v, %v", payload, peer, m, err)
 						return
@@ -129,18 +130,18 @@ func TestHazard07TimeoutLeavesNothing(t *testing.T) {
 	got := make(keeper, 1)
 	next := make(keeper, 1)
 	p := newPair(t, pairConfig{client: next, server: got})
-	ctx, cancel := context.WithCancel(patient(t))
+	ctx, cancel := context.WithCancel(testkit.Context(t))
 	result := make(chan error, 1)
 	go func() {
 		_, err := p.client.Request(ctx, p.dialed, []byte("slow"))
 		result <- err
 	}()
-	m := receive(t, got, "the request")
+	m := testkit.Receive(t, got, "the request")
 	if n := pending(p.client, p.dialed); n != 1 {
 		t.Errorf("%d requests pending, want 1", n)
 	}
 	cancel()
-	if err := receive(t, result, "the end of the request"); !errors.Is(err, context.Canceled) {
+	if err := testkit.Receive(t, result, "the end of the request"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 	if n := pending(p.client, p.dialed); n != 0 {
@@ -148,7 +149,7 @@ func TestHazard07TimeoutLeavesNothing(t *testing.T) {
 	}
 	p.accepted.Reply(m, []byte("late"))
 	p.accepted.Send([]byte("marker"))
-	if m := receive(t, next, "the marker"); string(m.Payload) != "marker" {
+	if m := testkit.Receive(t, next, "the marker"); string(m.Payload) != "marker" {
 		t.Errorf("the late response went to the next handler: %+v", m)
 	}
 	if n := p.client.Dropped(); n != 1 {
@@ -159,7 +160,7 @@ func TestHazard07TimeoutLeavesNothing(t *testing.T) {
 func TestRequestDeadline(t *testing.T) {
 	got := make(keeper, 2)
 	p := newPair(t, pairConfig{server: got})
-	ctx, cancel := context.WithTimeout(patient(t), 10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(testkit.Context(t), 10*time.Millisecond)
 	defer cancel()
 	for range 2 { // the second one ends before it begins
 		if _, err := p.client.Request(ctx, p.dialed, nil); !errors.Is(err, context.DeadlineExceeded) {
@@ -205,12 +206,12 @@ func TestHazard07SessionEndsRequests(t *testing.T) {
 				}()
 			}
 			for range requests {
-				receive(t, got, "a request")
+				testkit.Receive(t, got, "a request")
 			}
 			tc.end(p)
-			reason := receive(t, reasons, "OnClose")
+			reason := testkit.Receive(t, reasons, "OnClose")
 			for range requests {
-				err := receive(t, results, "the end of a request")
+				err := testkit.Receive(t, results, "the end of a request")
 				if err == nil || !errors.Is(err, reason) || (tc.want != nil && !errors.Is(err, tc.want)) {
 					t.Errorf("a request ended with %v, its session with %v, want %v", err, reason, tc.want)
 				}
@@ -236,7 +237,7 @@ func TestHazard07RequestsRaceTheEnd(t *testing.T) {
 		for range 8 {
 			wg.Go(func() {
 				<-start
-				if _, err := p.client.Request(patient(t), p.dialed, nil); !errors.Is(err, errCustom) {
+				if _, err := p.client.Request(testkit.Context(t), p.dialed, nil); !errors.Is(err, errCustom) {
 					t.Errorf("got %v, want the close reason", err)
 				}
 			})
@@ -263,14 +264,14 @@ func TestRequestOverMuxLine(t *testing.T) {
 	for i := range 50 {
 		wg.Go(func() {
 			line := fmt.Sprint("line ", i)
-			m, err := p.client.Request(patient(t), p.dialed, []byte(line))
+			m, err := p.client.Request(testkit.Context(t), p.dialed, []byte(line))
 			if err != nil || string(m.Payload) != "re: "+line {
 				t.Errorf("%s got %+v, %v", line, m, err)
 			}
 		})
 	}
 	wg.Wait()
-	if _, err := p.client.Request(patient(t), p.dialed, []byte("two\nlines")); !errors.Is(err, framing.ErrUnencodable) {
+	if _, err := p.client.Request(testkit.Context(t), p.dialed, []byte("two\nlines")); !errors.Is(err, framing.ErrUnencodable) {
 		t.Errorf("two lines got %v, want ErrUnencodable", err)
 	}
 }
@@ -281,13 +282,13 @@ func TestMaxPending(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
-			if _, err := p.client.Request(patient(t), p.dialed, nil); err != nil {
+			if _, err := p.client.Request(testkit.Context(t), p.dialed, nil); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	first, second := receive(t, got, "a request"), receive(t, got, "a request")
-	if _, err := p.client.Request(patient(t), p.dialed, nil); !errors.Is(err, ErrTooManyPending) {
+	first, second := testkit.Receive(t, got, "a request"), testkit.Receive(t, got, "a request")
+	if _, err := p.client.Request(testkit.Context(t), p.dialed, nil); !errors.Is(err, ErrTooManyPending) {
 		t.Errorf("the third of 2 got %v, want ErrTooManyPending", err)
 	}
 	p.accepted.Reply(first, nil)
@@ -311,14 +312,14 @@ func TestMaxPendingDefaultAndBounds(t *testing.T) {
 // What can't be sent is the caller's error and leaves nothing pending.
 func TestRequestThatCannotBeSent(t *testing.T) {
 	p := newPair(t, pairConfig{server: answerWith("")})
-	_, err := p.client.Request(patient(t), p.dialed, make([]byte, engine.DefaultMaxMessageSize+1))
+	_, err := p.client.Request(testkit.Context(t), p.dialed, make([]byte, engine.DefaultMaxMessageSize+1))
 	if !errors.Is(err, engine.ErrTooLarge) {
 		t.Errorf("got %v, want ErrTooLarge", err)
 	}
 	if n := pending(p.client, p.dialed); n != 0 {
 		t.Errorf("%d requests pending", n)
 	}
-	if _, err := p.client.Request(patient(t), p.dialed, nil); err != nil {
+	if _, err := p.client.Request(testkit.Context(t), p.dialed, nil); err != nil {
 		t.Errorf("the next request got %v", err)
 	}
 }
@@ -338,14 +339,14 @@ func TestFailedAnswers(t *testing.T) {
 		s.SendMessage(&reply)
 	})})
 	var remote *RemoteError
-	_, err := p.client.Request(patient(t), p.dialed, []byte("F\x00\x2anothing there"))
+	_, err := p.client.Request(testkit.Context(t), p.dialed, []byte("F\x00\x2anothing there"))
 	if !errors.As(err, &remote) || *remote != (RemoteError{Code: 42, Text: "nothing there"}) {
 		t.Errorf("got %v, want the peer's failure", err)
 	}
-	if _, err := p.client.Request(patient(t), p.dialed, []byte("Mpart")); !errors.Is(err, ErrStreaming) {
+	if _, err := p.client.Request(testkit.Context(t), p.dialed, []byte("Mpart")); !errors.Is(err, ErrStreaming) {
 		t.Errorf("got %v, want ErrStreaming", err)
 	}
-	m, err := p.client.Request(patient(t), p.dialed, []byte("-fine"))
+	m, err := p.client.Request(testkit.Context(t), p.dialed, []byte("-fine"))
 	if err != nil || string(m.Payload) != "fine" {
 		t.Errorf("the request after them got %+v, %v", m, err)
 	}

@@ -1,40 +1,17 @@
 package mux
 
 import (
-	"context"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience bounds how long a test waits for what must come. No test's verdict
-// depends on its length.
-const patience = 20 * time.Second
-
-// patient is a context that ends with the test, or with its patience.
-func patient(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// receive returns the next value of ch, or fails the test.
-func receive[T any](t *testing.T, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("%s didn't come", what)
-		panic("unreachable")
-	}
-}
 
 // pair is a session seen from its two ends, each an engine with a Mux.
 type pair struct {
@@ -60,36 +37,19 @@ func newPair(t *testing.T, cfg pairConfig) *pair {
 	}
 	p := &pair{client: New(cfg.client, cfg.options), server: New(cfg.server, cfg.options)}
 	opened := make(chan *engine.Session, 1)
-	p.serverEngine = engine.New(engine.Config{
-		Handler: onOpen{p.server, opened}, Dispatch: cfg.dispatch, Cores: 2,
-	})
-	l, err := p.serverEngine.Listen("127.0.0.1:0", cfg.listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.serverEngine.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.serverEngine.Close() })
+	var addr string
+	p.serverEngine, addr = serve.Start(t, engine.Config{
+		Handler: serve.Opened{Handler: p.server, C: opened}, Dispatch: cfg.dispatch, Cores: 2,
+	}, cfg.listen)
 	p.clientEngine = engine.New(engine.Config{Handler: p.client, Dispatch: cfg.dispatch, Cores: 2})
 	t.Cleanup(func() { p.clientEngine.Close() })
-	p.dialed, err = p.clientEngine.Dial(patient(t), l.Addr().String(), cfg.dial)
+	var err error
+	p.dialed, err = p.clientEngine.Dial(testkit.Context(t), addr, cfg.dial)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.accepted = receive(t, opened, "the accepted session")
+	p.accepted = testkit.Receive(t, opened, "the accepted session")
 	return p
-}
-
-// onOpen tells about opened sessions in front of a Mux.
-type onOpen struct {
-	*Mux
-	opened chan<- *engine.Session
-}
-
-func (h onOpen) OnOpen(s *engine.Session) {
-	h.Mux.OnOpen(s)
-	h.opened <- s
 }
 
 // pending is how many requests wait on s.

@@ -42,3 +42,15 @@ func EachDispatch(t *testing.T, test func(t *testing.T, d engine.Dispatch)) {
 	t.Run("workers", func(t *testing.T) { test(t, engine.Workers) })
 	t.Run("inline", func(t *testing.T) { test(t, engine.Inline) })
 }
+
+// Opened is Handler, and sends each session to C after its OnOpen.
+type Opened struct {
+	engine.Handler
+	C chan<- *engine.Session
+}
+
+// OnOpen calls the Handler's, and then sends s. It blocks while C is full.
+func (o Opened) OnOpen(s *engine.Session) {
+	o.Handler.OnOpen(s)
+	o.C <- s
+}
