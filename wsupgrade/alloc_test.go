@@ -8,6 +8,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // idleSession takes control frames and forgets them.
@@ -35,10 +36,10 @@ func decodeAll(tb testing.TB, c *codec, b []byte, m *framing.Message) (messages 
 // TestDecodeDoesNotAllocate covers messages, fragments, pings and pongs in both
 // roles and on both kinds of path.
 func TestDecodeDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		t.Skip("sync.Pool drops values at random under the race detector")
 	}
-	p := packet(t, framing.Message{Payload: []byte("ping"), ID: 1, Type: framing.Request})
+	p := packetString(framing.Message{Payload: []byte("ping"), ID: 1, Type: framing.Request})
 	for _, client := range []bool{false, true} {
 		stream := bytes.Join([][]byte{
 			frameBytes(ws.OpBinary, true, !client, []byte(p)),
@@ -69,7 +70,7 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 
 // TestAppendDoesNotAllocate covers both roles and both kinds of path.
 func TestAppendDoesNotAllocate(t *testing.T) {
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		t.Skip("sync.Pool drops values at random under the race detector")
 	}
 	dst := make([]byte, 0, 4096)
@@ -89,7 +90,7 @@ func BenchmarkDecode(b *testing.B) {
 		for _, plain := range []bool{false, true} {
 			payload := make([]byte, size)
 			if !plain {
-				payload = []byte(packet(b, framing.Message{Payload: payload}))
+				payload = []byte(packetString(framing.Message{Payload: payload}))
 			}
 			stream := bytes.Repeat(frameBytes(ws.OpBinary, true, true, payload), batch)
 			work, c, m := make([]byte, len(stream)), openCodec(plain), new(framing.Message)

@@ -10,6 +10,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // TestAppend compares with gobwas's reader at every size where a frame's header
@@ -23,7 +24,7 @@ func TestAppend(t *testing.T) {
 				want, op := string(m.Payload), ws.OpBinary
 				if !plain {
 					m.ID, m.Type = 9, framing.Request
-					want = packet(t, m)
+					want = packetString(m)
 				}
 				if m.Text {
 					op = ws.OpText
@@ -65,7 +66,7 @@ func TestAppendGrowsOnce(t *testing.T) {
 	m := &framing.Message{Payload: make([]byte, 5000), Ext: make([]byte, 100)}
 	for _, c := range []*codec{{}, {client: true}} {
 		newMask() // fills the supply
-		if n := testing.AllocsPerRun(100, func() { _, _ = c.Append(nil, m) }); n > 1 && !raceEnabled {
+		if n := testing.AllocsPerRun(100, func() { _, _ = c.Append(nil, m) }); n > 1 && !testkit.RaceEnabled {
 			t.Errorf("%v allocations", n)
 		}
 	}

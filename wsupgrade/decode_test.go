@@ -131,7 +131,7 @@ func TestZeroMask(t *testing.T) {
 // TestPackets carries every field of a packet, in one frame and in fragments.
 func TestPackets(t *testing.T) {
 	want := framing.Message{Payload: []byte("ping"), Ext: []byte("ext"), ID: 7, Type: framing.Request, BizType: 3, Flags: framing.FlagRouteTag, Compression: framing.CompressionZstd}
-	p := packet(t, want)
+	p := packetString(want)
 	for cut := range len(p) {
 		o := feed(t, openCodec(false), &fakeSession{},
 			fromClient(ws.OpBinary, true, p), fromClient(ws.OpBinary, false, p[:cut]), fromClient(ws.OpContinuation, true, p[cut:]))
@@ -143,7 +143,7 @@ func TestPackets(t *testing.T) {
 
 // TestPacketLimit takes a packet of just the limit and none above.
 func TestPacketLimit(t *testing.T) {
-	full := packet(t, framing.Message{Payload: make([]byte, testLimit-3), Ext: []byte("ext")})
+	full := packetString(framing.Message{Payload: make([]byte, testLimit-3), Ext: []byte("ext")})
 	if o := feed(t, openCodec(false), &fakeSession{}, fromClient(ws.OpBinary, true, full)); o.err != nil || len(o.messages) != 1 {
 		t.Errorf("a packet of the limit: %v", o.err)
 	}
@@ -151,7 +151,7 @@ func TestPacketLimit(t *testing.T) {
 
 // TestPacketViolations is what a packet path refuses, and as what.
 func TestPacketViolations(t *testing.T) {
-	p := packet(t, framing.Message{Payload: []byte("ping"), ID: 1})
+	p := packetString(framing.Message{Payload: []byte("ping"), ID: 1})
 	lying := []byte(p)
 	lying[10] = 0xff // a payload of 4 GiB
 	for name, tc := range map[string]struct {
@@ -193,7 +193,7 @@ func TestShortFrames(t *testing.T) {
 		"small limit":    func() *codec { c := openCodec(true); c.limit = 7; return c },
 		"inside message": func() *codec { c := openCodec(true); c.parts = &assembly{buf: []byte("a")}; return c },
 	}
-	frame := append([]byte{0, 0}, packet(t, framing.Message{Payload: make([]byte, 110)})...)
+	frame := append([]byte{0, 0}, packetString(framing.Message{Payload: make([]byte, 110)})...)
 	for name, state := range states {
 		for start := range 1 << 16 {
 			frame[0], frame[1] = byte(start>>8), byte(start)

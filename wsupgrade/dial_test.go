@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
@@ -25,7 +26,7 @@ func TestDial(t *testing.T) {
 	for name, d := range map[string]engine.Dispatch{"workers": engine.Workers, "inline": engine.Inline} {
 		t.Run(name, func(t *testing.T) {
 			server := newRecorder()
-			_, addr := serve(t, engine.Config{Handler: server, Dispatch: d})
+			_, addr := startWS(t, engine.Config{Handler: server, Dispatch: d})
 			client, replies := newRecorder(), make(chan *framing.Message, 16)
 			client.message = func(_ *engine.Session, m *framing.Message) { replies <- m.Clone() }
 			e := engine.New(engine.Config{Handler: client, Dispatch: d})
@@ -42,16 +43,16 @@ func TestDial(t *testing.T) {
 				if err := s.SendMessage(&m); err != nil {
 					t.Fatal(err)
 				}
-				if got := next(t, replies); got.Type != framing.Response || got.ID != m.ID || got.BizType != 5 || !bytes.Equal(got.Payload, m.Payload) {
+				if got := testkit.Receive(t, replies, "a reply"); got.Type != framing.Response || got.ID != m.ID || got.BizType != 5 || !bytes.Equal(got.Payload, m.Payload) {
 					t.Fatalf("reply %+v", got)
 				}
 			}
-			next(t, server.opened).CloseWith(&wsupgrade.CloseError{Code: 4002, Reason: "moved"})
+			testkit.Receive(t, server.opened, "OnOpen").CloseWith(&wsupgrade.CloseError{Code: 4002, Reason: "moved"})
 			var closed *wsupgrade.CloseError
-			if reason := next(t, client.reasons); !errors.As(reason, &closed) || closed.Code != 4002 || closed.Reason != "moved" {
+			if reason := testkit.Receive(t, client.reasons, "OnClose"); !errors.As(reason, &closed) || closed.Code != 4002 || closed.Reason != "moved" {
 				t.Errorf("the client's OnClose got %v", reason)
 			}
-			if reason := next(t, server.reasons); errors.Is(reason, engine.ErrPeerClosed) || !errors.Is(reason, engine.ErrClosed) {
+			if reason := testkit.Receive(t, server.reasons, "OnClose"); errors.Is(reason, engine.ErrPeerClosed) || !errors.Is(reason, engine.ErrClosed) {
 				t.Errorf("the server's OnClose got %v", reason)
 			}
 		})
@@ -70,7 +71,7 @@ func TestDialForeignServer(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 		_ = wsutil.WriteServerMessage(conn, ws.OpPing, []byte("there?"))
 		for {
 			b, op, err := wsutil.ReadClientData(conn)
@@ -93,12 +94,12 @@ func TestDialForeignServer(t *testing.T) {
 		if err := s.SendMessage(&m); err != nil {
 			t.Fatal(err)
 		}
-		if got := next(t, replies); got.Text != m.Text || !bytes.Equal(got.Payload, m.Payload) {
+		if got := testkit.Receive(t, replies, "a reply"); got.Text != m.Text || !bytes.Equal(got.Payload, m.Payload) {
 			t.Fatalf("%d bytes, text %v", len(got.Payload), got.Text)
 		}
 	}
 	s.Close()
-	if reason := next(t, client.reasons); !errors.Is(reason, engine.ErrClosed) {
+	if reason := testkit.Receive(t, client.reasons, "OnClose"); !errors.Is(reason, engine.ErrClosed) {
 		t.Errorf("OnClose got %v", reason)
 	}
 }
@@ -106,7 +107,7 @@ func TestDialForeignServer(t *testing.T) {
 // TestDialRefused tells the HTTP status, and that a retry makes sense where it
 // does.
 func TestDialRefused(t *testing.T) {
-	_, addr := serve(t, engine.Config{Handler: newRecorder()})
+	_, addr := startWS(t, engine.Config{Handler: newRecorder()})
 	e := engine.New(engine.Config{Handler: newRecorder()})
 	defer e.Close()
 	_, err := e.Dial(t.Context(), addr, wsupgrade.Path("/nowhere"))

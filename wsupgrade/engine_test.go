@@ -21,13 +21,12 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
 
 // recorder is a handler that echoes, and keeps the reasons of OnClose.
 type recorder struct {
@@ -52,43 +51,20 @@ func (r *recorder) OnMessage(s *engine.Session, m *framing.Message) {
 
 func (r *recorder) OnClose(_ *engine.Session, reason error) { r.reasons <- reason }
 
-// next waits for a value.
-func next[T any](t testing.TB, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		t.Fatal("nothing came")
-		panic("unreachable")
-	}
-}
-
-// serve starts an engine that speaks packets, and WebSocket on /ws (packets)
+// startWS starts an engine that speaks packets, and WebSocket on /ws (packets)
 // and /echo (plain), and returns it with its address.
-func serve(t testing.TB, cfg engine.Config) (*engine.Engine, string) {
+func startWS(t testing.TB, cfg engine.Config) (*engine.Engine, string) {
 	t.Helper()
-	e := engine.New(cfg)
-	t.Cleanup(func() { _ = e.Close() })
-	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return e, l.Addr().String()
+	return serve.Start(t, cfg, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
 }
 
-// eachDispatch runs f against an echo server in each dispatch mode.
-func eachDispatch(t *testing.T, f func(t *testing.T, addr string, r *recorder)) {
-	for name, d := range map[string]engine.Dispatch{"workers": engine.Workers, "inline": engine.Inline} {
-		t.Run(name, func(t *testing.T) {
-			r := newRecorder()
-			_, addr := serve(t, engine.Config{Handler: r, Dispatch: d})
-			f(t, addr, r)
-		})
-	}
+// echoInEachDispatch runs f against an echo server in each dispatch mode.
+func echoInEachDispatch(t *testing.T, f func(t *testing.T, addr string, r *recorder)) {
+	serve.EachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		r := newRecorder()
+		_, addr := startWS(t, engine.Config{Handler: r, Dispatch: d})
+		f(t, addr, r)
+	})
 }
 
 // foreign is gobwas's client: a connection, and what was read ahead of it.
@@ -106,24 +82,12 @@ func dialForeign(t testing.TB, addr, path string) *foreign {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	c := &foreign{Conn: conn, r: conn}
 	if br != nil {
 		c.r = br
 	}
 	return c
-}
-
-// dialRaw is a plain TCP connection.
-func dialRaw(t testing.TB, addr string) net.Conn {
-	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	return conn
 }
 
 // wantClose reads until a close frame comes, checks its code, and that the
@@ -149,7 +113,7 @@ func wantClose(t testing.TB, r io.Reader, code ws.StatusCode) {
 }
 
 func TestForeignClientEcho(t *testing.T) {
-	eachDispatch(t, func(t *testing.T, addr string, r *recorder) {
+	echoInEachDispatch(t, func(t *testing.T, addr string, r *recorder) {
 		c := dialForeign(t, addr, "/echo?x=1")
 		for _, size := range []int{0, 1, 125, 126, 4096, 65535, 65536, 1 << 20} {
 			for _, op := range []ws.OpCode{ws.OpText, ws.OpBinary} {
@@ -161,14 +125,14 @@ func TestForeignClientEcho(t *testing.T) {
 				}
 			}
 		}
-		if s := next(t, r.opened); s.Transport() != "ws" || s.Dialed() {
+		if s := testkit.Receive(t, r.opened, "OnOpen"); s.Transport() != "ws" || s.Dialed() {
 			t.Errorf("transport %q, dialed %v", s.Transport(), s.Dialed())
 		}
 	})
 }
 
 func TestForeignClientPackets(t *testing.T) {
-	eachDispatch(t, func(t *testing.T, addr string, _ *recorder) {
+	echoInEachDispatch(t, func(t *testing.T, addr string, _ *recorder) {
 		c := dialForeign(t, addr, "/ws")
 		request, _ := framing.AppendPacket(nil, &framing.Message{Type: framing.Request, ID: 2, Payload: []byte("ping")})
 		if err := wsutil.WriteClientBinary(c, request); err != nil {
@@ -185,7 +149,7 @@ func TestForeignClientPackets(t *testing.T) {
 // TestForeignClientFragments sends a message of 1 MiB in pieces with pings
 // between them, and then the closing handshake.
 func TestForeignClientFragments(t *testing.T) {
-	eachDispatch(t, func(t *testing.T, addr string, r *recorder) {
+	echoInEachDispatch(t, func(t *testing.T, addr string, r *recorder) {
 		c := dialForeign(t, addr, "/echo")
 		want := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 		go func() {
@@ -218,7 +182,7 @@ func TestForeignClientFragments(t *testing.T) {
 		wantClose(t, c, 4321)
 		_ = c.Close()
 		var closed *wsupgrade.CloseError
-		if reason := next(t, r.reasons); !errors.As(reason, &closed) || closed.Code != 4321 || closed.Reason != "enough" || !errors.Is(reason, engine.ErrPeerClosed) {
+		if reason := testkit.Receive(t, r.reasons, "OnClose"); !errors.As(reason, &closed) || closed.Code != 4321 || closed.Reason != "enough" || !errors.Is(reason, engine.ErrPeerClosed) {
 			t.Errorf("OnClose got %v", reason)
 		}
 	})
@@ -228,7 +192,7 @@ func TestForeignClientFragments(t *testing.T) {
 // order.
 func TestPipelined(t *testing.T) {
 	const n = 50_000
-	eachDispatch(t, func(t *testing.T, addr string, _ *recorder) {
+	echoInEachDispatch(t, func(t *testing.T, addr string, _ *recorder) {
 		c := dialForeign(t, addr, "/echo")
 		go func() {
 			w := bufio.NewWriterSize(c, 1<<16)
@@ -263,7 +227,7 @@ func TestBreachIsTold(t *testing.T) {
 		"not UTF-8":       {"/echo", ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte("\xff")))), ws.StatusInvalidFramePayloadData, engine.ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachDispatch(t, func(t *testing.T, addr string, r *recorder) {
+			echoInEachDispatch(t, func(t *testing.T, addr string, r *recorder) {
 				c := dialForeign(t, addr, tc.path)
 				before, _ := framing.AppendPacket(nil, &framing.Message{ID: 1})
 				good := ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame(before)))
@@ -275,7 +239,7 @@ func TestBreachIsTold(t *testing.T) {
 				}
 				wantClose(t, c, tc.code)
 				_ = c.Close()
-				if reason := next(t, r.reasons); !errors.Is(reason, tc.is) || !errors.Is(reason, engine.ErrProtocol) {
+				if reason := testkit.Receive(t, r.reasons, "OnClose"); !errors.Is(reason, tc.is) || !errors.Is(reason, engine.ErrProtocol) {
 					t.Errorf("OnClose got %v", reason)
 				}
 			})
@@ -297,14 +261,14 @@ func TestApplicationCloses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRecorder()
 			r.message = tc.message
-			_, addr := serve(t, engine.Config{Handler: r})
+			_, addr := startWS(t, engine.Config{Handler: r})
 			c := dialForeign(t, addr, "/echo")
 			if err := wsutil.WriteClientText(c, []byte("go")); err != nil {
 				t.Fatal(err)
 			}
 			wantClose(t, c, tc.code)
 			_ = c.Close()
-			if reason := next(t, r.reasons); !errors.Is(reason, tc.is) {
+			if reason := testkit.Receive(t, r.reasons, "OnClose"); !errors.Is(reason, tc.is) {
 				t.Errorf("OnClose got %v", reason)
 			}
 		})
@@ -314,12 +278,12 @@ func TestApplicationCloses(t *testing.T) {
 // TestShutdownSaysGoingAway tells open sessions 1001.
 func TestShutdownSaysGoingAway(t *testing.T) {
 	r := newRecorder()
-	e, addr := serve(t, engine.Config{Handler: r})
+	e, addr := startWS(t, engine.Config{Handler: r})
 	c := dialForeign(t, addr, "/echo")
-	next(t, r.opened)
+	testkit.Receive(t, r.opened, "OnOpen")
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		if err := e.Shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
@@ -328,7 +292,7 @@ func TestShutdownSaysGoingAway(t *testing.T) {
 	wantClose(t, c, ws.StatusGoingAway)
 	_ = c.Close()
 	wg.Wait()
-	if reason := next(t, r.reasons); !errors.Is(reason, engine.ErrShutdown) {
+	if reason := testkit.Receive(t, r.reasons, "OnClose"); !errors.Is(reason, engine.ErrShutdown) {
 		t.Errorf("OnClose got %v", reason)
 	}
 }
@@ -337,7 +301,7 @@ func TestShutdownSaysGoingAway(t *testing.T) {
 // no session and no OnClose come.
 func TestRawHandshakes(t *testing.T) {
 	r := newRecorder()
-	_, addr := serve(t, engine.Config{Handler: r, HandshakeTimeout: 200 * time.Millisecond})
+	_, addr := startWS(t, engine.Config{Handler: r, HandshakeTimeout: 200 * time.Millisecond})
 	for head, status := range map[string]int{
 		"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n":                                 http.StatusNotFound,
 		"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n":                                      http.StatusBadRequest,
@@ -346,7 +310,7 @@ func TestRawHandshakes(t *testing.T) {
 		upgradeRequest("/echo", "Sec-WebSocket-Version: 8"):                        http.StatusUpgradeRequired,
 		upgradeRequest("/echo", "Sec-WebSocket-Version: 13\r\nContent-Length: 12"): http.StatusBadRequest,
 	} {
-		c := dialRaw(t, addr)
+		c := testkit.Dial(t, addr)
 		if _, err := io.WriteString(c, head); err != nil {
 			t.Fatal(err)
 		}
@@ -375,8 +339,8 @@ func upgradeRequest(path, more string) string {
 
 // TestRawInSingleBytes sends a handshake, a message and a close byte by byte.
 func TestRawInSingleBytes(t *testing.T) {
-	eachDispatch(t, func(t *testing.T, addr string, _ *recorder) {
-		c := dialRaw(t, addr)
+	echoInEachDispatch(t, func(t *testing.T, addr string, _ *recorder) {
+		c := testkit.Dial(t, addr)
 		stream := append([]byte(upgradeRequest("/echo", "Sec-WebSocket-Version: 13")),
 			ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte("byte by byte"))))...)
 		stream = append(stream, ws.MustCompileFrame(ws.MaskFrame(ws.NewCloseFrame(ws.NewCloseFrameBody(1000, ""))))...)

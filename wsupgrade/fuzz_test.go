@@ -20,9 +20,9 @@ func FuzzDecode(f *testing.F) {
 	head := len(request("/echo"))
 	f.Add(stream, uint16(head), uint8(0))
 	f.Add(stream[head:], uint16(30), uint8(1))
-	f.Add(fromClient(ws.OpBinary, true, packet(f, framing.Message{ID: 1, Payload: []byte("ping")})), uint16(3), uint8(2))
+	f.Add(fromClient(ws.OpBinary, true, packetString(framing.Message{ID: 1, Payload: []byte("ping")})), uint16(3), uint8(2))
 	f.Add(fromServer(ws.OpText, true, "hello"), uint16(1), uint8(3))
-	f.Add(fromServer(ws.OpBinary, true, packet(f, framing.Message{Type: framing.Response, Ext: []byte("e")})), uint16(9), uint8(4))
+	f.Add(fromServer(ws.OpBinary, true, packetString(framing.Message{Type: framing.Response, Ext: []byte("e")})), uint16(9), uint8(4))
 	f.Add(start64(0x82, 1<<63), uint16(5), uint8(1))
 	f.Add(closeFrame(1006, "\xff"), uint16(2), uint8(1))
 	f.Fuzz(func(t *testing.T, stream []byte, at uint16, kind uint8) {

@@ -94,7 +94,7 @@ func TestHazard03EmptyPayload(t *testing.T) {
 	if o.err != nil || len(o.messages) != 3 || len(o.messages[0].Payload)+len(o.messages[1].Payload) != 0 || string(o.messages[2].Payload) != "behind" {
 		t.Errorf("plain: %+v", o)
 	}
-	empty := packet(t, framing.Message{ID: 1})
+	empty := packetString(framing.Message{ID: 1})
 	o = feed(t, openCodec(false), &fakeSession{}, append(fromClient(ws.OpBinary, true, empty), fromClient(ws.OpBinary, true, empty)...))
 	if o.err != nil || len(o.messages) != 2 || len(o.messages[1].Payload) != 0 {
 		t.Errorf("packets: %+v", o)

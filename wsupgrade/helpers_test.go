@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 const testLimit = 4096 // Limits.MaxMessageSize of the codecs under test, in bytes
@@ -77,15 +78,8 @@ func fromServer(op ws.OpCode, fin bool, payload string) []byte {
 	return frameBytes(op, fin, false, []byte(payload))
 }
 
-// packet is m as a packet.
-func packet(t testing.TB, m framing.Message) string {
-	t.Helper()
-	b, err := framing.AppendPacket(nil, &m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
+// packetString is m as a packet.
+func packetString(m framing.Message) string { return string(serve.Packet(&m)) }
 
 // outcome is everything that a codec made of a stream.
 type outcome struct {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
@@ -40,7 +41,7 @@ func TestForeignClientOverTLS(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer conn.Close()
-				_ = conn.SetDeadline(time.Now().Add(patience))
+				_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 				if want == "wss" {
 					conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 				}

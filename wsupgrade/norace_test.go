@@ -1,5 +1,0 @@
-//go:build !race
-
-package wsupgrade
-
-const raceEnabled = false
