@@ -6,6 +6,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 func TestLengthPrefixVectors(t *testing.T) {
@@ -35,7 +37,7 @@ func TestLengthPrefixVectors(t *testing.T) {
 		if err := c.framer.Validate(); err != nil {
 			t.Errorf("%+v: Validate: %v", c.framer, err)
 		}
-		want := append(unhex(t, c.head), c.payload...)
+		want := append(testkit.Unhex(c.head), c.payload...)
 		got, err := c.framer.Append(nil, &Message{Payload: []byte(c.payload)})
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%+v: Append(%.10q) = %.40x, %v, want %.40x", c.framer, c.payload, got, err, want)
@@ -76,7 +78,7 @@ func TestLengthPrefixRefusesOverlongVarints(t *testing.T) {
 		"80 80 80 80 80 80 80 80 80 80", // the same, without a bit
 	} {
 		var m Message
-		if n, err := (LengthPrefix{Varint: true}).Decode(unhex(t, head), 0, 1000, &m); n != 0 || !errors.Is(err, ErrMalformed) {
+		if n, err := (LengthPrefix{Varint: true}).Decode(testkit.Unhex(head), 0, 1000, &m); n != 0 || !errors.Is(err, ErrMalformed) {
 			t.Errorf("Decode(%s) = %d, %v, want ErrMalformed", head, n, err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // The format of docs/WIRE.md section 2, to the byte.
@@ -23,7 +25,7 @@ var muxLineVectors = []struct {
 
 func TestMuxLineVectors(t *testing.T) {
 	for _, v := range muxLineVectors {
-		wire := unhex(t, v.hex)
+		wire := testkit.Unhex(v.hex)
 		for role, kind := range map[Role]Type{Server: Request, Client: Response} {
 			l := MuxLine{Role: role}
 			got := stale()
@@ -71,7 +73,7 @@ func TestMuxLineRefusesWhatIsNotUTF8(t *testing.T) {
 
 func FuzzMuxLine(f *testing.F) {
 	for _, v := range muxLineVectors {
-		f.Add(unhex(f, v.hex), uint16(4), v.id, false)
+		f.Add(testkit.Unhex(v.hex), uint16(4), v.id, false)
 	}
 	f.Add([]byte("\n\n\n\n\n\n\n\n\n\nabc"), uint16(5), uint32(0x0A0A0A0A), true)
 	f.Add([]byte("\x00\x00\x00\x01half \xc5\n"), uint16(10), uint32(0), false)

@@ -7,6 +7,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // packetVectors are the byte-exact examples of docs/WIRE.md section 1, and one
@@ -50,20 +52,10 @@ var packetVectors = []struct {
 		Message{Flags: 0xF8F8}},
 }
 
-// unhex reads hexadecimal digits with spaces between them.
-func unhex(t testing.TB, digits string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 func TestPacketVectors(t *testing.T) {
 	for _, v := range packetVectors {
 		t.Run(v.name, func(t *testing.T) {
-			wire := unhex(t, v.hex)
+			wire := testkit.Unhex(v.hex)
 			got, err := AppendPacket(nil, &v.m)
 			if err != nil || !bytes.Equal(got, wire) {
 				t.Errorf("AppendPacket = % x, %v, want % x", got, err, wire)
@@ -97,7 +89,7 @@ func TestPacketRefusesMalformedHeaders(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var m Message
-			n, err := Packet{}.Decode(unhex(t, c.hex), 0, 100, &m)
+			n, err := Packet{}.Decode(testkit.Unhex(c.hex), 0, 100, &m)
 			if n != 0 || !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("Decode = %d, %v, want %v with %q", n, err, c.want, c.says)
 			}
@@ -131,7 +123,7 @@ func TestAppendPacketRefuses(t *testing.T) {
 
 func FuzzPacket(f *testing.F) {
 	for _, v := range packetVectors {
-		f.Add(unhex(f, v.hex), uint16(3), v.m.ID, uint16(v.m.Flags), uint32(v.m.Type)<<16|uint32(v.m.Compression)<<8|uint32(v.m.BizType))
+		f.Add(testkit.Unhex(v.hex), uint16(3), v.m.ID, uint16(v.m.Flags), uint32(v.m.Type)<<16|uint32(v.m.Compression)<<8|uint32(v.m.BizType))
 	}
 	f.Add(packetHead(65535, 1<<32-1), uint16(16), uint32(1), uint16(0), uint32(0))
 	f.Fuzz(func(t *testing.T, data []byte, cut uint16, id uint32, flags uint16, kind uint32) {
