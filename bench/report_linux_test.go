@@ -13,7 +13,7 @@ import (
 
 // TestReport checks that the page is well-formed, complete, and loads nothing.
 func TestReport(t *testing.T) {
-	cfg := short("tcp://" + serve(t, echoRaw))
+	cfg := short("tcp://" + acceptEach(t, echoRaw))
 	cfg.Raw, cfg.Duration = true, 300*time.Millisecond
 	r, err := Run(context.Background(), cfg)
 	if err != nil {
@@ -68,7 +68,7 @@ func TestReport(t *testing.T) {
 // TestServerFallsBehind overloads a server that answers slowly: its latency
 // counts from the intended times, and what was never sent is told.
 func TestServerFallsBehind(t *testing.T) {
-	cfg := short("tcp://" + serve(t, echoPackets(func(_ int, answer []byte) []byte {
+	cfg := short("tcp://" + acceptEach(t, echoPackets(func(_ int, answer []byte) []byte {
 		time.Sleep(10 * time.Millisecond)
 		return answer
 	})))

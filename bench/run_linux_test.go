@@ -21,9 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// serve runs handle for each connection to a listener of its own, until the
+// acceptEach runs handle for each connection to a listener of its own, until the
 // test ends, and returns the listener's address.
-func serve(t *testing.T, handle func(net.Conn)) string {
+func acceptEach(t *testing.T, handle func(net.Conn)) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -91,9 +91,9 @@ func short(url string) Config {
 }
 
 func TestRun(t *testing.T) {
-	raw := serve(t, echoRaw)
-	packets := serve(t, echoPackets(nil))
-	socket := serve(t, func(conn net.Conn) {
+	raw := acceptEach(t, echoRaw)
+	packets := acceptEach(t, echoPackets(nil))
+	socket := acceptEach(t, func(conn net.Conn) {
 		if _, err := ws.Upgrade(conn); err != nil {
 			return
 		}
@@ -179,7 +179,7 @@ func TestRunFindsFaults(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := short("tcp://" + serve(t, c.handle))
+			cfg := short("tcp://" + acceptEach(t, c.handle))
 			r, err := Run(context.Background(), cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -195,7 +195,7 @@ func TestRunFindsFaults(t *testing.T) {
 func TestRunFindsStrays(t *testing.T) {
 	var mu sync.Mutex
 	conns := map[net.Conn]bool{}
-	addr := serve(t, func(conn net.Conn) {
+	addr := acceptEach(t, func(conn net.Conn) {
 		mu.Lock()
 		conns[conn] = true
 		mu.Unlock()
@@ -228,7 +228,7 @@ func TestRunFindsStrays(t *testing.T) {
 
 func TestRunEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	cfg := short("tcp://" + serve(t, echoRaw))
+	cfg := short("tcp://" + acceptEach(t, echoRaw))
 	cfg.Raw, cfg.Duration = true, time.Hour
 	cfg.AtStart = cancel
 	if r, err := Run(ctx, cfg); err != context.Canceled || r == nil || !r.Interrupted || r.Errors != 0 {
@@ -245,7 +245,7 @@ func TestRunReportsNoServer(t *testing.T) {
 	if _, err := Run(context.Background(), short("tcp://"+listener.Addr().String())); err == nil {
 		t.Error("no error")
 	}
-	refusing := serve(t, func(conn net.Conn) {
+	refusing := acceptEach(t, func(conn net.Conn) {
 		conn.Read(make([]byte, 4096))
 		io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 	})
@@ -258,7 +258,7 @@ func TestRunReportsNoServer(t *testing.T) {
 // TestStallIsNoDeadlock checks a server that reads nothing for a while, so that
 // the client's own writes get stuck.
 func TestStallIsNoDeadlock(t *testing.T) {
-	addr := serve(t, func(conn net.Conn) {
+	addr := acceptEach(t, func(conn net.Conn) {
 		var buf bytes.Buffer
 		io.CopyN(&buf, conn, 1<<20)
 		time.Sleep(50 * time.Millisecond)

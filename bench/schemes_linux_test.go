@@ -12,24 +12,17 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine"
-	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// startEngine serves echoes of every message on all transports at one address,
+// serveSchemes serves echoes of every message on all transports at one address,
 // and at a Unix socket, and returns the addresses.
-func startEngine(t *testing.T) (e *engine.Engine, addr, socket string) {
+func serveSchemes(t *testing.T) (e *engine.Engine, addr, socket string) {
 	t.Helper()
-	e = engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
-		_ = s.Reply(m, m.Payload)
-	})})
-	t.Cleanup(func() { e.Close() })
-	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"),
+	e, addr = serve.Start(t, engine.Config{Handler: serve.Echo}, engine.Packets(), wsupgrade.Path("/ws"),
 		engine.TLS(engine.TLSConfig{SelfSigned: true}), quicbridge.QUIC(quicbridge.Config{}))
-	if err != nil {
-		t.Fatal(err)
-	}
 	// A socket's path has room for about 100 bytes, less than t.TempDir may take.
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
@@ -40,10 +33,7 @@ func startEngine(t *testing.T) (e *engine.Engine, addr, socket string) {
 	if _, err := e.Listen("unix:"+socket, engine.Packets()); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return e, l.Addr().String(), socket
+	return e, addr, socket
 }
 
 // urls are those of all schemes.
@@ -55,7 +45,7 @@ func urls(addr, socket string) []string {
 }
 
 func TestSchemes(t *testing.T) {
-	_, addr, socket := startEngine(t)
+	_, addr, socket := serveSchemes(t)
 	for _, url := range urls(addr, socket) {
 		for _, c := range []struct {
 			name   string
@@ -95,7 +85,7 @@ func TestSchemes(t *testing.T) {
 }
 
 func TestVerifiesCertificates(t *testing.T) {
-	_, addr, _ := startEngine(t)
+	_, addr, _ := serveSchemes(t)
 	for _, url := range []string{"tls://" + addr, "wss://" + addr + "/ws", "quic://" + addr} {
 		_, err := Run(t.Context(), short(url))
 		var certificate *tls.CertificateVerificationError
@@ -153,7 +143,7 @@ func TestRefusedQUIC(t *testing.T) {
 func TestServerDies(t *testing.T) {
 	for i, scheme := range []string{"tcp", "tls", "ws", "wss", "quic", "unix"} {
 		t.Run(scheme, func(t *testing.T) {
-			e, addr, socket := startEngine(t)
+			e, addr, socket := serveSchemes(t)
 			cfg := short(urls(addr, socket)[i])
 			cfg.Insecure, cfg.Duration = true, 20*time.Second // ends when no session is left
 			cfg.AtStart = func() { e.Close() }

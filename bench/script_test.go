@@ -25,7 +25,7 @@ func TestScript(t *testing.T) {
 		if s.frames < 2*c.inFlight || s.frames < minCycle {
 			t.Errorf("%s: a cycle of %d frames for %d in flight", c.name, s.frames, c.inFlight)
 		}
-		requests, replies := decodeAll(t, s.requests.bytes), decodeAll(t, s.replies.bytes)
+		requests, replies := decodeScript(t, s.requests.bytes), decodeScript(t, s.replies.bytes)
 		if len(requests) != 2*s.frames || len(replies) != 2*s.frames {
 			t.Fatalf("%s: %d requests, %d replies; want each of %d twice", c.name, len(requests), len(replies), s.frames)
 		}
@@ -40,7 +40,7 @@ func TestScript(t *testing.T) {
 	}
 }
 
-func decodeAll(t *testing.T, b []byte) (messages []framing.Message) {
+func decodeScript(t *testing.T, b []byte) (messages []framing.Message) {
 	t.Helper()
 	for len(b) > 0 {
 		var m framing.Message

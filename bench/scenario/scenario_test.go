@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/millrace/millrace/bench"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // TestMain lets the test's own binary be the children that scenarios start.
@@ -116,7 +117,7 @@ func TestBroadcast(t *testing.T) {
 }
 
 func TestLarge(t *testing.T) {
-	if raceEnabled {
+	if testkit.RaceEnabled {
 		t.Skip("SKIPPED: comparing so many bytes takes a minute under the race detector; it runs without")
 	}
 	r := runSmall(t, "large", "--rivals=false", "--rounds", "1", "--sessions", "2", "--duration", "300ms")

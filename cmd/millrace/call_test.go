@@ -7,23 +7,17 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// newServer serves h on all transports, and returns its address.
-func newServer(t *testing.T, h engine.Handler) string {
+// serveAll serves h on all transports, and returns its address.
+func serveAll(t *testing.T, h engine.Handler) string {
 	t.Helper()
-	e := engine.New(engine.Config{Handler: h, Cores: 1})
-	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	return l.Addr().String()
+	_, addr := serve.Start(t, engine.Config{Handler: h, Cores: 1},
+		engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
+	return addr
 }
 
 // shout answers in upper case, and floods its caller first: what comes unasked
@@ -36,7 +30,7 @@ var shout = engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 })
 
 func TestCall(t *testing.T) {
-	addr := newServer(t, shout)
+	addr := serveAll(t, shout)
 	for _, args := range [][]string{
 		{"call", "tcp://" + addr, "hello"},
 		{"call", "ws://" + addr + "/ws", "hello"},
@@ -64,7 +58,7 @@ func TestCallFails(t *testing.T) {
 	}
 	free := l.Addr().String()
 	l.Close()
-	failing := newServer(t, engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	failing := serveAll(t, engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		switch string(m.Payload) {
 		case "fail":
 			s.SendMessage(&framing.Message{Type: framing.Response, ID: m.ID, Stream: m.Stream,
@@ -103,7 +97,7 @@ type refusingWriter struct{}
 func (refusingWriter) Write([]byte) (int, error) { return 0, net.ErrClosed }
 
 func TestCallCannotPrint(t *testing.T) {
-	addr := newServer(t, shout)
+	addr := serveAll(t, shout)
 	var stderr strings.Builder
 	if code := run([]string{"call", "tcp://" + addr, "x"}, refusingWriter{}, &stderr); code != exitFailed || stderr.Len() == 0 {
 		t.Errorf("exit %d, stderr %q", code, stderr.String())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 // tool returns the path of a program, or skips the test.
@@ -25,29 +26,12 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// serve starts an engine on a port of its own.
-func serve(t *testing.T, protocols ...engine.Protocol) (addr string) {
-	t.Helper()
-	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
-		_ = s.Reply(m, m.Payload)
-	})})
-	l, err := e.Listen("127.0.0.1:0", protocols...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
-	return l.Addr().String()
-}
-
 // TestTLSKeyUpdate lets openssl change its keys in the middle of a session, and
 // ask the server to change its own (RFC 8446 section 4.6.3): the answer to that
 // is made while reading, and must come between the records of replies.
 func TestTLSKeyUpdate(t *testing.T) {
 	openssl := tool(t, "openssl")
-	addr := serve(t, engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Framed(framing.Line{}))
+	_, addr := serve.Start(t, engine.Config{Handler: serve.Echo}, engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Framed(framing.Line{}))
 	client := exec.Command(openssl, "s_client", "-connect", addr, "-tls1_3")
 	in, err := client.StdinPipe()
 	if err != nil {
