@@ -13,6 +13,7 @@ import (
 
 	"github.com/millrace/millrace/client"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 const (
@@ -23,33 +24,33 @@ const (
 // TestExampleInEveryCut sends the specification's example in two pieces, cut at
 // each of its bytes, then byte by byte, then many at once.
 func TestExampleInEveryCut(t *testing.T) {
-	request, response := unhex(t, ping), unhex(t, pong)
+	request, response := testkit.Unhex(ping), testkit.Unhex(pong)
 	for _, dispatch := range []string{"workers", "inline"} {
 		t.Run(dispatch, func(t *testing.T) {
 			endpoints := startEcho(t, "--dispatch", dispatch)
 			for cut := 1; cut < len(request); cut++ {
-				conn := dialRaw(t, endpoints)
-				mustWrite(t, conn, request[:cut])
+				conn := dialFirst(t, endpoints)
+				testkit.Write(t, conn, request[:cut])
 				time.Sleep(time.Millisecond) // so that the server reads twice
-				mustWrite(t, conn, request[cut:])
-				expect(t, conn, response)
+				testkit.Write(t, conn, request[cut:])
+				testkit.Expect(t, conn, response)
 				conn.Close()
 			}
-			conn := dialRaw(t, endpoints)
+			conn := dialFirst(t, endpoints)
 			for i := range request {
-				mustWrite(t, conn, request[i:i+1])
-				time.Sleep(time.Millisecond)
+				testkit.Write(t, conn, request[i:i+1])
+				time.Sleep(time.Millisecond) // as above
 			}
-			expect(t, conn, response)
-			mustWrite(t, conn, bytes.Repeat(request, 1000))
-			expect(t, conn, bytes.Repeat(response, 1000))
+			testkit.Expect(t, conn, response)
+			testkit.Write(t, conn, bytes.Repeat(request, 1000))
+			testkit.Expect(t, conn, bytes.Repeat(response, 1000))
 		})
 	}
 }
 
 // TestPackets checks each field of the answer, on a socket that pipelines all.
 func TestPackets(t *testing.T) {
-	conn := dialRaw(t, startEcho(t))
+	conn := dialFirst(t, startEcho(t))
 	for _, c := range []struct{ name, send, want string }{
 		{"one way", "01000000 00000001 0000 00000005 0000 68656c6c6f", "01000000 00000001 0000 00000005 0000 68656c6c6f"},
 		{"one way without ID", "01000000 00000000 0000 00000001 0000 61", "01000000 00000000 0000 00000001 0000 61"},
@@ -65,8 +66,8 @@ func TestPackets(t *testing.T) {
 		{"and the session goes on", ping, pong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			mustWrite(t, conn, unhex(t, c.send))
-			expect(t, conn, unhex(t, c.want))
+			testkit.Write(t, conn, testkit.Unhex(c.send))
+			testkit.Expect(t, conn, testkit.Unhex(c.want))
 		})
 	}
 }
@@ -82,14 +83,14 @@ func TestFramings(t *testing.T) {
 	} {
 		t.Run(c.framing, func(t *testing.T) {
 			endpoints := startEcho(t, "--framing", c.framing)
-			whole := dialRaw(t, endpoints)
-			mustWrite(t, whole, []byte(c.stream))
-			expect(t, whole, []byte(c.stream))
-			cut := dialRaw(t, endpoints)
+			whole := dialFirst(t, endpoints)
+			testkit.Write(t, whole, []byte(c.stream))
+			testkit.Expect(t, whole, []byte(c.stream))
+			cut := dialFirst(t, endpoints)
 			for i := range len(c.stream) {
-				mustWrite(t, cut, []byte(c.stream[i:i+1]))
+				testkit.Write(t, cut, []byte(c.stream[i:i+1]))
 			}
-			expect(t, cut, []byte(c.stream))
+			testkit.Expect(t, cut, []byte(c.stream))
 		})
 	}
 }
@@ -117,17 +118,17 @@ func TestWebSocketText(t *testing.T) {
 func TestWebSocketPackets(t *testing.T) {
 	endpoints := startEcho(t)
 	conn := dialWebSocket(t, endpoints[1])
-	if err := wsutil.WriteClientBinary(conn, unhex(t, ping)); err != nil {
+	if err := wsutil.WriteClientBinary(conn, testkit.Unhex(ping)); err != nil {
 		t.Fatal(err)
 	}
-	if got, op, err := wsutil.ReadServerData(conn); err != nil || op != ws.OpBinary || !bytes.Equal(got, unhex(t, pong)) {
+	if got, op, err := wsutil.ReadServerData(conn); err != nil || op != ws.OpBinary || !bytes.Equal(got, testkit.Unhex(pong)) {
 		t.Fatalf("got %x, %v, %v; want %s", got, op, err, pong)
 	}
 }
 
 func dialWebSocket(t *testing.T, url string) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	conn, buffered, _, err := ws.Dial(ctx, url)
 	if err != nil {
@@ -137,7 +138,7 @@ func dialWebSocket(t *testing.T, url string) net.Conn {
 		t.Fatal("the server spoke first")
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	conn.SetDeadline(time.Now().Add(testkit.Patience))
 	return conn
 }
 
@@ -146,7 +147,7 @@ func TestQUIC(t *testing.T) {
 	for _, kind := range []string{"packet", "line"} {
 		t.Run(kind, func(t *testing.T) {
 			endpoints := startEcho(t, "--framing", kind)
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 			defer cancel()
 			c, err := client.Dial(ctx, endpoints[len(endpoints)-1], client.WithTLS(&tls.Config{InsecureSkipVerify: true}))
 			if err != nil {

@@ -1,18 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // binaryDir holds the built program; empty while no test has built it.
@@ -38,35 +38,14 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// process starts the built program.
-func process(t *testing.T, args ...string) (cmd *exec.Cmd, endpoints []string, stderr *logBuffer) {
+// startProcess starts the built program, and waits for its ready line.
+func startProcess(t *testing.T, args ...string) *testkit.Process {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	stderr = new(logBuffer)
-	cmd = exec.Command(path, args...)
-	cmd.Stderr = stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if cmd.ProcessState == nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		_ = cmd.Wait()
-		return cmd, nil, stderr
-	}
-	return cmd, strings.Fields(line)[1:], stderr
+	return testkit.StartProcess(t, path, args...)
 }
 
 // TestSignals checks that a signal lets the server answer what has arrived and
@@ -74,25 +53,22 @@ func process(t *testing.T, args ...string) (cmd *exec.Cmd, endpoints []string, s
 func TestSignals(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
-			cmd, endpoints, stderr := process(t, "--addr", "127.0.0.1:0")
-			if len(endpoints) == 0 {
-				t.Fatalf("no ready line: %s", stderr.String())
-			}
-			dialRaw(t, endpoints)              // silent
-			dialWebSocket(t, endpoints[2])     // idle
-			unreading := dialRaw(t, endpoints) // sends much and reads nothing
-			large := append(unhex(t, "01 00 01 00 00000001 0000 00080000 0000"), make([]byte, 512<<10)...)
-			mustWrite(t, unreading, large)
-			busy := dialRaw(t, endpoints)
-			mustWrite(t, busy, unhex(t, ping))
-			expect(t, busy, unhex(t, pong))
+			server := startProcess(t, "--addr", "127.0.0.1:0")
+			dialFirst(t, server.Endpoints)              // silent
+			dialWebSocket(t, server.Endpoints[2])       // idle
+			unreading := dialFirst(t, server.Endpoints) // sends much and reads nothing
+			large := append(testkit.Unhex("01 00 01 00 00000001 0000 00080000 0000"), make([]byte, 512<<10)...)
+			testkit.Write(t, unreading, large)
+			busy := dialFirst(t, server.Endpoints)
+			testkit.Write(t, busy, testkit.Unhex(ping))
+			testkit.Expect(t, busy, testkit.Unhex(pong))
 
 			begin := time.Now()
-			if err := cmd.Process.Signal(sig); err != nil {
+			if err := server.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
-			if err := cmd.Wait(); err != nil {
-				t.Errorf("exit: %v; stderr: %s", err, stderr.String())
+			if err := server.Wait(); err != nil {
+				t.Errorf("exit: %v; stderr: %s", err, server.Log)
 			}
 			if took := time.Since(begin); took > 5*time.Second {
 				t.Errorf("took %v", took)
@@ -107,19 +83,16 @@ func TestSignals(t *testing.T) {
 // TestDrain checks that requests which arrived before the signal are answered.
 func TestDrain(t *testing.T) {
 	const count = 1000 // 20 KB: one read of the server takes them all
-	cmd, endpoints, stderr := process(t, "--addr", "127.0.0.1:0")
-	if len(endpoints) == 0 {
-		t.Fatalf("no ready line: %s", stderr.String())
-	}
-	conn := dialRaw(t, endpoints)
-	mustWrite(t, conn, bytes.Repeat(unhex(t, ping), count))
-	expect(t, conn, unhex(t, pong)) // so they have arrived
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	server := startProcess(t, "--addr", "127.0.0.1:0")
+	conn := dialFirst(t, server.Endpoints)
+	testkit.Write(t, conn, bytes.Repeat(testkit.Unhex(ping), count))
+	testkit.Expect(t, conn, testkit.Unhex(pong)) // so they have arrived
+	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, conn, bytes.Repeat(unhex(t, pong), count-1))
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("exit: %v; stderr: %s", err, stderr.String())
+	testkit.Expect(t, conn, bytes.Repeat(testkit.Unhex(pong), count-1))
+	if err := server.Wait(); err != nil {
+		t.Errorf("exit: %v; stderr: %s", err, server.Log)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/millrace/millrace/client"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // lineage is a running server and the successors that it has had.
@@ -103,7 +104,7 @@ func (l *lineage) endpoints() []string {
 	select {
 	case e := <-l.ready:
 		return e
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		l.t.Fatalf("no ready line; the log: %s", l.logged())
 		return nil
 	}
@@ -140,10 +141,8 @@ func (l *lineage) signal(sig syscall.Signal) {
 
 func (l *lineage) await(what string, done func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			l.t.Fatalf("no %s; the log: %s", what, l.logged())
-		}
+	if !testkit.Poll(testkit.Patience, done) {
+		l.t.Fatalf("no %s; the log: %s", what, l.logged())
 	}
 }
 
@@ -176,7 +175,7 @@ type load struct {
 }
 
 func startLoad(t *testing.T, network, addr string) *load {
-	l := &load{network: network, addr: addr, request: unhex(t, ping), want: unhex(t, pong), failures: make(chan error, 64)}
+	l := &load{network: network, addr: addr, request: testkit.Unhex(ping), want: testkit.Unhex(pong), failures: make(chan error, 64)}
 	for range 6 {
 		l.work.Go(func() {
 			for !l.stopped.Load() {
@@ -186,7 +185,7 @@ func startLoad(t *testing.T, network, addr string) *load {
 					default:
 					}
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // the load's pace
 			}
 		})
 	}
@@ -196,7 +195,7 @@ func startLoad(t *testing.T, network, addr string) *load {
 
 // once is one connection with one request, which must be answered.
 func (l *load) once() error {
-	conn, err := net.DialTimeout(l.network, l.addr, patience)
+	conn, err := net.DialTimeout(l.network, l.addr, testkit.Patience)
 	if err != nil {
 		return fmt.Errorf("refused: %w", err)
 	}
@@ -211,7 +210,7 @@ func (l *load) once() error {
 }
 
 func (l *load) ask(conn net.Conn) error {
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	if _, err := conn.Write(l.request); err != nil {
 		return err
 	}
@@ -230,9 +229,9 @@ func (l *load) ask(conn net.Conn) error {
 // be after an answer.
 func (l *load) stay() {
 	for !l.stopped.Load() {
-		conn, err := net.DialTimeout(l.network, l.addr, patience)
+		conn, err := net.DialTimeout(l.network, l.addr, testkit.Patience)
 		answers := 0
-		for ; err == nil && !l.stopped.Load(); time.Sleep(10 * time.Millisecond) {
+		for ; err == nil && !l.stopped.Load(); time.Sleep(10 * time.Millisecond) { // its pace
 			if err = l.ask(conn); err == nil {
 				answers++
 			}
@@ -264,7 +263,7 @@ func (l *load) stop(t *testing.T) {
 func TestRestartRefusesNobody(t *testing.T) {
 	l := found(t, nil, "--addr", "127.0.0.1:0", "--drain-timeout", "1s")
 	endpoints := l.endpoints()
-	load := startLoad(t, "tcp", hostPort(endpoints[0]))
+	load := startLoad(t, "tcp", testkit.HostPort(endpoints[0]))
 	for range 10 {
 		l.restart()
 		if got := l.endpoints(); strings.Join(got, " ") != strings.Join(endpoints, " ") {
@@ -275,7 +274,7 @@ func TestRestartRefusesNobody(t *testing.T) {
 	for range 10 {
 		l.ended()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	c, err := client.Dial(ctx, endpoints[len(endpoints)-1], client.WithTLS(&tls.Config{InsecureSkipVerify: true}))
 	if err != nil {
@@ -351,7 +350,7 @@ func TestSystemdActivation(t *testing.T) {
 	}
 	defer file.Close()
 	l := found(t, []*os.File{file}, "--addr", "192.0.2.1:1") // not this machine's
-	if got := l.endpoints(); hostPort(got[0]) != listener.Addr().String() || len(got) != 4 {
+	if got := l.endpoints(); testkit.HostPort(got[0]) != listener.Addr().String() || len(got) != 4 {
 		t.Fatal(got)
 	}
 	load := startLoad(t, "tcp", listener.Addr().String())

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 func TestReadyLine(t *testing.T) {
@@ -103,7 +105,7 @@ func TestBusyPort(t *testing.T) {
 
 // TestUnwritableStdout: nobody could know the port, so it is no use to serve.
 func TestUnwritableStdout(t *testing.T) {
-	var stderr logBuffer
+	var stderr testkit.Buffer
 	if code := run(context.Background(), []string{"--addr", "127.0.0.1:0"}, brokenWriter{}, &stderr); code != exitFailed {
 		t.Errorf("exit code %d, want %d", code, exitFailed)
 	}
@@ -134,13 +136,13 @@ func TestLogLevel(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		ready := make(chan string, 1)
 		exited := make(chan int, 1)
-		var stderr logBuffer
+		var stderr testkit.Buffer
 		go func() {
 			exited <- run(ctx, []string{"--addr", "127.0.0.1:0", "--log-level", level}, lineWriter(ready), &stderr)
 		}()
-		conn := dialRaw(t, strings.Fields(<-ready)[1:])
-		mustWrite(t, conn, unhex(t, ping))
-		expect(t, conn, unhex(t, pong))
+		conn := dialFirst(t, strings.Fields(<-ready)[1:])
+		testkit.Write(t, conn, testkit.Unhex(ping))
+		testkit.Expect(t, conn, testkit.Unhex(pong))
 		conn.Close()
 		cancel()
 		if code := <-exited; code != exitServed {

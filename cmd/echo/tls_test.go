@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/client"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // writePair writes a self-signed certificate of that name, and its key, as PEM
@@ -48,8 +49,8 @@ func writePair(t *testing.T, certFile, keyFile, name string) {
 	}
 }
 
-// newPair is writePair into a directory of its own.
-func newPair(t *testing.T) (certFile, keyFile string) {
+// newCertificate is writePair into a directory of its own.
+func newCertificate(t *testing.T) (certFile, keyFile string) {
 	dir := t.TempDir()
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writePair(t, certFile, keyFile, "first.example")
@@ -58,7 +59,7 @@ func newPair(t *testing.T) (certFile, keyFile string) {
 
 // TestTLSEndpoints asks on each endpoint of the ready line.
 func TestTLSEndpoints(t *testing.T) {
-	cert, key := newPair(t)
+	cert, key := newCertificate(t)
 	for _, args := range [][]string{{"--tls-self-signed"}, {"--tls-cert", cert, "--tls-key", key}} {
 		endpoints := startEcho(t, args...)
 		schemes := ""
@@ -84,7 +85,7 @@ func TestTLSEndpoints(t *testing.T) {
 }
 
 func TestTLSFlagsAreChecked(t *testing.T) {
-	cert, key := newPair(t)
+	cert, key := newCertificate(t)
 	for _, args := range [][]string{
 		{"--tls-cert", cert}, {"--tls-key", key}, {"--tls-cert", cert, "--tls-key", cert},
 		{"--tls-cert", cert, "--tls-key", key, "--tls-self-signed"}, {"--tls-cert", "missing", "--tls-key", key},
@@ -99,10 +100,10 @@ func TestTLSFlagsAreChecked(t *testing.T) {
 // TestHangupReadsTheCertificateAgain: TLS and QUIC show the certificate of the
 // files, and the new one after SIGHUP.
 func TestHangupReadsTheCertificateAgain(t *testing.T) {
-	cert, key := newPair(t)
+	cert, key := newCertificate(t)
 	endpoints := startEcho(t, "--tls-cert", cert, "--tls-key", key)
 	for _, shown := range []func(*testing.T, string) string{shownByTLS, shownByQUIC} {
-		if name := shown(t, hostPort(endpoints[0])); name != "first.example" {
+		if name := shown(t, testkit.HostPort(endpoints[0])); name != "first.example" {
 			t.Fatal("shows ", name)
 		}
 	}
@@ -111,15 +112,7 @@ func TestHangupReadsTheCertificateAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, shown := range []func(*testing.T, string) string{shownByTLS, shownByQUIC} {
-		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-			name := shown(t, hostPort(endpoints[0]))
-			if name == "second.example" {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("still ", name)
-			}
-		}
+		testkit.Eventually(t, func() bool { return shown(t, testkit.HostPort(endpoints[0])) == "second.example" }, "the second certificate")
 	}
 }
 
