@@ -63,7 +63,7 @@ func TestHazard02FirstMessage(t *testing.T) {
 		for i := range 10 {
 			c := dialClient(t, url)
 			if i%2 == 0 {
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // long enough for the messages to come first, mostly
 			}
 			for _, want := range []string{"welcome", "second"} {
 				if ev := nextEvent(t, c); ev.Kind != Message || string(ev.Message.Payload) != want {
@@ -139,7 +139,7 @@ func waitForFullInbox(t *testing.T, c *Client) {
 		return c.inbox.bytes
 	}
 	testkit.Eventually(t, func() bool { return fill() >= MaxEventBytes }, "a full inbox")
-	for range 20 {
+	for range 20 { // while more would arrive, if the client read on
 		time.Sleep(5 * time.Millisecond)
 		if n := fill(); n > MaxEventBytes+received {
 			t.Fatalf("%d bytes wait, want at most %d", n, MaxEventBytes+received)

@@ -145,7 +145,7 @@ func visitLoris(r *run, c *rand.Rand) {
 		if _, err := conn.Write(b[i : i+1]); err != nil {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // its pace
 	}
 }
 

@@ -70,7 +70,7 @@ func TestFullRingKeepsOrder(t *testing.T) {
 					if _, err := conn.Write(b); err != nil {
 						return
 					}
-					time.Sleep(time.Duration(id*7919%500) * time.Microsecond)
+					time.Sleep(time.Duration(id*7919%500) * time.Microsecond) // so that the sessions take turns
 				}
 				_ = conn.(*net.TCPConn).CloseWrite()
 			}()

@@ -175,7 +175,7 @@ func (p *peer) talk() {
 	for n := 10 * p.size; n > 0 && alive; n-- {
 		alive = p.send(r, opEcho)
 		if r.IntN(100) == 0 {
-			time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond)
+			time.Sleep(time.Duration(r.IntN(10)) * time.Millisecond) // so that reads find single messages too
 		}
 	}
 	askers.Wait()

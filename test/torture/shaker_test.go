@@ -99,7 +99,7 @@ func (k *shaker) pass(r *rand.Rand, b []byte, send func([]byte)) {
 		wait := time.Duration(1+r.IntN(15)) * time.Millisecond
 		k.work.Go(func() {
 			defer k.held.Add(-1)
-			time.Sleep(wait)
+			time.Sleep(wait) // so that it arrives behind later ones
 			send(b)
 		})
 	default:
