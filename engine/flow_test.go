@@ -12,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // numbered returns n packets of size payload bytes whose IDs count up from 0.
@@ -35,11 +36,7 @@ func inOrder(t testing.TB, count *atomic.Int64) func(*engine.Session, *framing.M
 
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("waited in vain for ", what)
-		}
-	}
+	testkit.Eventually(t, cond, what)
 }
 
 func TestHazard10SlowHandlerStopsTheReadingAndLosesNothing(t *testing.T) {
