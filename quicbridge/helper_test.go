@@ -16,6 +16,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/goleak"
 )
@@ -321,11 +322,7 @@ func (r *recorder) reason(t testing.TB) error {
 // eventually waits until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(testPatience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited in vain for " + what)
-		}
-	}
+	testkit.Eventually(t, ok, what)
 }
 
 func name(i int) string { return fmt.Sprintf("message %d", i) }

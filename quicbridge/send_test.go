@@ -1,11 +1,11 @@
 package quicbridge
 
 import (
-	"sync"
 	"testing"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // TestSendAllocates holds the way of a reply into its outbox and out of it to no
@@ -27,23 +27,10 @@ func TestSendAllocates(t *testing.T) {
 			st.out.Done(len(b))
 			c.wrote(len(b))
 		}
-	}); n > 0 && !raceEnabled() {
+	}); n > 0 && !testkit.RaceEnabled {
 		t.Errorf("50 replies allocate %v times", n)
 	}
 	if q := c.queued.Load(); q != 0 {
 		t.Errorf("%d bytes are still accounted for", q)
 	}
 }
-
-// raceEnabled reports whether this binary was built with the race detector, under
-// which sync.Pool drops things at random.
-var raceEnabled = sync.OnceValue(func() bool {
-	var p sync.Pool
-	for range 100 {
-		p.Put(new(int))
-		if p.Get() == nil {
-			return true
-		}
-	}
-	return false
-})

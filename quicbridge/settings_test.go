@@ -2,12 +2,7 @@ package quicbridge
 
 import (
 	"errors"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"net"
-	"path/filepath"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 	"github.com/quic-go/quic-go"
 )
 
@@ -26,57 +22,18 @@ type proof struct {
 	why   string
 }
 
+func (p proof) Proof() testkit.Proof { return testkit.Proof{Check: p.check, Test: p.test, Why: p.why} }
+
 // TestHazard24EverySettingIsRead wants a proof for every exported field of this
 // package's settings, and of those that an engine hands to its transports.
 func TestHazard24EverySettingIsRead(t *testing.T) {
-	tests := testsHere(t)
+	tests := testkit.TestsIn(t, ".")
 	for _, s := range []struct {
 		of     any
 		proofs map[string]proof
 	}{{Config{}, configProofs}, {engine.Limits{}, limitsProofs}} {
-		of := reflect.TypeOf(s.of)
-		for name := range s.proofs {
-			if _, ok := of.FieldByName(name); !ok {
-				t.Errorf("%s has no field %s any more", of, name)
-			}
-		}
-		for i := range of.NumField() {
-			f := of.Field(i)
-			if !f.IsExported() {
-				continue
-			}
-			switch p, ok := s.proofs[f.Name]; {
-			case !ok:
-				t.Errorf("nothing shows that %s.%s is read", of, f.Name)
-			case p.check != nil:
-				t.Run(of.Name()+"."+f.Name, p.check)
-			case !tests[p.test] || p.why == "":
-				t.Errorf("%s.%s: there is no test %q, or no word why it would fail", of, f.Name, p.test)
-			}
-		}
+		testkit.EverySettingIsRead(t, s.of, tests, s.proofs)
 	}
-}
-
-// testsHere are the names of this folder's tests.
-func testsHere(t *testing.T) map[string]bool {
-	t.Helper()
-	files, err := filepath.Glob("*_test.go")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no test files: ", err)
-	}
-	tests := map[string]bool{}
-	for _, name := range files {
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") {
-				tests[fn.Name.Name] = true
-			}
-		}
-	}
-	return tests
 }
 
 var configProofs = map[string]proof{
