@@ -175,7 +175,7 @@ func (l *load) start() *sync.WaitGroup {
 	return &running
 }
 
-// halt ends what still runs, whatever it waits for.
+// halt ends the goroutines that still run, also those that wait.
 func (l *load) halt(running *sync.WaitGroup) {
 	l.stop.Store(true)
 	for _, q := range l.conns {

@@ -133,7 +133,8 @@ func TestRun(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			// Large windows may take longer than the measured time.
-			if small := cfg.Size < 1000; small && r.Samples == 0 || r.Samples > 0 && (r.LatencyMean <= 0 || r.LatencyP50 <= 0 || r.LatencyP99 < r.LatencyP50) {
+			if small := cfg.Size < 1000; small && r.Samples == 0 ||
+				r.Samples > 0 && (r.LatencyMean <= 0 || r.LatencyP50 <= 0 || r.LatencyP99 < r.LatencyP50) {
 				t.Errorf("latency: %+v", r)
 			}
 			if strings.Join(calls, " ") != "start end" {

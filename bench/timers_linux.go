@@ -46,7 +46,7 @@ func (t *timers) update(s *session) {
 	}
 }
 
-// wakeAt is when s has to do something whatever the server does.
+// wakeAt is the time at which s acts even if it hears nothing from the server.
 func (s *session) wakeAt() int64 {
 	if s.schedule != nil {
 		return int64(s.schedule.next)

@@ -31,7 +31,7 @@ func upperCase() (addr string, stop func()) {
 	return l.Addr().String(), func() { _ = e.Close() }
 }
 
-// One API, whatever the transport.
+// One API for all transports.
 func ExampleDial() {
 	addr, stop := upperCase()
 	defer stop()

@@ -79,8 +79,8 @@ func (h *hub) leave() (last bool) {
 // clientKey is the key of a session's Client among its values.
 type clientKey struct{}
 
-// client returns the Client of s. It is made by whoever comes first, the
-// session's OnOpen or the Dial that waits for the session: so there is an inbox
+// client returns the Client of s. The first of two makes it: the
+// session's OnOpen, or the Dial that waits for the session. So there is an inbox
 // before the first message, however early that comes.
 func (h *hub) client(s *engine.Session) *Client {
 	if c, ok := s.Value(clientKey{}).(*Client); ok {

@@ -22,7 +22,7 @@ type reader interface {
 }
 
 // inbox is the queue of messages between the event loop, which never waits for
-// it, and whoever ranges over Events. It is bounded by pausing the session, so
+// it, and the goroutine that ranges over Events. It is bounded by pausing the session, so
 // nothing is ever dropped from it.
 type inbox struct {
 	session reader

@@ -36,7 +36,7 @@ const (
 	wssPort = "443"
 )
 
-// parseTarget reads rawURL and refuses whatever of it would not be used.
+// parseTarget reads rawURL and refuses parts of it that would not be used.
 func parseTarget(rawURL string) (target, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {

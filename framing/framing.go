@@ -2,10 +2,10 @@
 //
 // Everything here is a pure function over byte slices: no sockets, no
 // goroutines, no locks, no allocation. A decoded message aliases the bytes that
-// it was decoded from; whoever hands it out says for how long they live.
+// it was decoded from; the function that hands it out says for how long they live.
 //
 // Built in are Packet (the default), Line, MuxLine, LengthPrefix, Delimiter and
-// Raw. Whatever else implements Framer serves as well.
+// Raw. Any other implementation of Framer serves as well.
 package framing
 
 import "bytes"
@@ -42,7 +42,7 @@ const (
 	FlagCancel       Flags = 0x0400 // on a OneWay: cancels the Request of this ID
 )
 
-// Message is one unit of an application's conversation, whatever carried it.
+// Message is one unit of an application's conversation, over any transport.
 //
 // Payload and Ext of a message that somebody hands you are borrowed: they are
 // valid only as long as the giver says (in a handler: until OnMessage returns).

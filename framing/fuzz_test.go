@@ -63,7 +63,7 @@ func fuzzFrame(t *testing.T, f Framer, frame []byte, m *Message, exact bool) {
 }
 
 // fuzzAppend checks that m either is refused, leaving dst alone, or arrives as
-// want, whatever follows it.
+// want, with any bytes behind it.
 func fuzzAppend(t *testing.T, f Framer, m, want *Message) {
 	dst := []byte("before")
 	wire, err := f.Append(dst, m)

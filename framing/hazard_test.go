@@ -192,7 +192,7 @@ func lookedAt(t *testing.T, f Framer, b []byte, seen int, end string) int {
 }
 
 // A length that lies is refused from the header alone, before anybody could
-// allocate for it, whatever it would be as a signed or a shorter number.
+// allocate for it, also where it is a harmless number if read as signed or shorter.
 func TestHazard05LyingLengths(t *testing.T) {
 	const max = 1 << 20
 	le := binary.LittleEndian

@@ -95,7 +95,8 @@ func (h PacketHeader) Size(max int) (n int, ok bool) {
 	// int has only 32.
 	body := h.tail>>48 + h.tail>>16&math.MaxUint32
 	return PacketHeaderSize + int(body),
-		h.head&packetFixed == packetVersion<<56 && h.head&(h.head>>1)&packetLow == 0 && body <= uint64(max) && body <= math.MaxInt-PacketHeaderSize
+		h.head&packetFixed == packetVersion<<56 && h.head&(h.head>>1)&packetLow == 0 &&
+			body <= uint64(max) && body <= math.MaxInt-PacketHeaderSize
 }
 
 // Fill sets every field of m to the packet's, whose bytes behind the header are

@@ -2,8 +2,8 @@ package framing
 
 import "fmt"
 
-// Raw has no boundaries: whatever has arrived is one OneWay message, and the
-// network decides where it is cut. The bytes and their order are all that
+// Raw has no boundaries: the bytes that have arrived are one OneWay message, and
+// the network decides where it is cut. The bytes and their order are all that
 // arrives unchanged. The zero value is ready to use.
 type Raw struct{}
 

@@ -31,7 +31,7 @@ var (
 // application.
 type RemoteError struct {
 	Code uint16
-	Text string // valid UTF-8, whatever the peer sent
+	Text string // valid UTF-8: other bytes of the peer are replaced
 }
 
 // Error quotes the text, because a peer may put anything into it.

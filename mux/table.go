@@ -10,9 +10,9 @@ import (
 // still keep its map when it empties. A Go map never shrinks by itself.
 const shrinkAbove = 256
 
-// table holds the pending requests of one session. Whoever takes a call out of
-// it, and nobody else, answers that call or gives it back to the pool: that is
-// what makes it safe to use calls again.
+// table holds the pending requests of one session. The goroutine that
+// takes a call out of it, and no other, answers that call or gives it back to the
+// pool: so calls can be used again safely.
 type table struct {
 	mu     sync.Mutex // guards what follows
 	calls  map[uint32]*call
@@ -71,8 +71,8 @@ func (t *table) close(reason error) {
 
 // call is one request that waits for its answer.
 type call struct {
-	// done gets exactly one answer from whoever took the call out of its
-	// table. It has room for it, so that an event loop never waits here.
+	// done gets exactly one answer, from the goroutine that took the call out
+	// of its table. It has room for it, so that an event loop never waits here.
 	done    chan answer
 	request framing.Message // what is sent; borrows the caller's bytes
 }

@@ -102,7 +102,8 @@ func TestUnencodable(t *testing.T) {
 // TestRoundTrip speaks from a client's codec to a server's and back, on both
 // kinds of path.
 func TestRoundTrip(t *testing.T) {
-	plain := []framing.Message{{}, {Payload: []byte("hi")}, {Payload: []byte("grüß"), Text: true}, {Payload: []byte(strings.Repeat("z", testLimit))}}
+	plain := []framing.Message{{}, {Payload: []byte("hi")}, {Payload: []byte("grüß"), Text: true},
+		{Payload: []byte(strings.Repeat("z", testLimit))}}
 	packets := []framing.Message{{}, {Payload: []byte("ping"), ID: 2, Type: framing.Request, BizType: 4},
 		{Payload: make([]byte, testLimit-5), Ext: []byte("12345"), ID: 1 << 31, Type: framing.Response, Flags: framing.FlagFailed}}
 	for _, tc := range []struct {

@@ -27,7 +27,8 @@ var errResponseTooLarge = fmt.Errorf("%w: handshake response above %d bytes", en
 // with another HTTP status; engine.ErrProtocol when its answer isn't the one
 // that RFC 6455 asks for, engine.ErrTooLarge among them when it is above 16 KiB;
 // ctx's error when it has ended; else engine.ErrConnectionLost and conn's error.
-func (p *Protocol) Connect(ctx context.Context, conn net.Conn, addr string, limits engine.Limits) (codec engine.Codec, rest []byte, err error) {
+func (p *Protocol) Connect(ctx context.Context, conn net.Conn, addr string, limits engine.Limits) (
+	codec engine.Codec, rest []byte, err error) {
 	if len(p.routes) == 0 {
 		return nil, nil, errors.New("wsupgrade: a Protocol without a path can't dial")
 	}

@@ -178,7 +178,8 @@ func TestConnectEndlessAnswer(t *testing.T) {
 
 // TestConnectLost is a server that hangs up, and a context that ends.
 func TestConnectLost(t *testing.T) {
-	for name, answer := range map[string]string{"at once": "", "amid a line": "HTTP/1.1 101 Sw", "amid the head": "HTTP/1.1 101 X\r\nUpgrade: websocket\r\n"} {
+	for name, answer := range map[string]string{"at once": "", "amid a line": "HTTP/1.1 101 Sw",
+		"amid the head": "HTTP/1.1 101 X\r\nUpgrade: websocket\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			conn := serveOnce(t, func(conn net.Conn) {
 				readRequest(t, conn)

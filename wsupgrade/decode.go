@@ -46,7 +46,7 @@ func (c *codec) decode(s session, b []byte, seen int, m *framing.Message) (n int
 	return n, err == nil, err
 }
 
-// decodeFrame is decode for whatever may come.
+// decodeFrame is decode without the short cut for whole data frames.
 func (c *codec) decodeFrame(s session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
 	if !c.open.Load() {
 		n, err = c.accept(s, b, seen)

@@ -130,7 +130,8 @@ func TestZeroMask(t *testing.T) {
 
 // TestPackets carries every field of a packet, in one frame and in fragments.
 func TestPackets(t *testing.T) {
-	want := framing.Message{Payload: []byte("ping"), Ext: []byte("ext"), ID: 7, Type: framing.Request, BizType: 3, Flags: framing.FlagRouteTag, Compression: framing.CompressionZstd}
+	want := framing.Message{Payload: []byte("ping"), Ext: []byte("ext"), ID: 7, Type: framing.Request,
+		BizType: 3, Flags: framing.FlagRouteTag, Compression: framing.CompressionZstd}
 	p := packetString(want)
 	for cut := range len(p) {
 		o := feed(t, openCodec(false), &fakeSession{},
@@ -159,17 +160,18 @@ func TestPacketViolations(t *testing.T) {
 		code   ws.StatusCode
 		is     error
 	}{
-		"text":              {[]byte{0x81, 0x85}, ws.StatusUnsupportedData, nil},
-		"fragmented text":   {[]byte{0x01, 0x85}, ws.StatusUnsupportedData, nil},
-		"empty":             {fromClient(ws.OpBinary, true, ""), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
-		"below a header":    {fromClient(ws.OpBinary, true, p[:15]), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
-		"a byte short":      {fromClient(ws.OpBinary, true, p[:len(p)-1]), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
-		"a byte more":       {fromClient(ws.OpBinary, true, p+"!"), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
-		"two in one":        {fromClient(ws.OpBinary, true, p+p), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
-		"no packet":         {fromClient(ws.OpBinary, true, "Hello, packet path!"), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
-		"a lying length":    {fromClient(ws.OpBinary, true, string(lying)), ws.StatusMessageTooBig, framing.ErrTooLarge},
-		"above the limit":   {start16(0x82, testLimit+framing.PacketHeaderSize+1), ws.StatusMessageTooBig, engine.ErrTooLarge},
-		"empty, fragmented": {append(fromClient(ws.OpBinary, false, ""), fromClient(ws.OpContinuation, true, "")...), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"text":            {[]byte{0x81, 0x85}, ws.StatusUnsupportedData, nil},
+		"fragmented text": {[]byte{0x01, 0x85}, ws.StatusUnsupportedData, nil},
+		"empty":           {fromClient(ws.OpBinary, true, ""), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"below a header":  {fromClient(ws.OpBinary, true, p[:15]), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"a byte short":    {fromClient(ws.OpBinary, true, p[:len(p)-1]), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"a byte more":     {fromClient(ws.OpBinary, true, p+"!"), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"two in one":      {fromClient(ws.OpBinary, true, p+p), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"no packet":       {fromClient(ws.OpBinary, true, "Hello, packet path!"), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"a lying length":  {fromClient(ws.OpBinary, true, string(lying)), ws.StatusMessageTooBig, framing.ErrTooLarge},
+		"above the limit": {start16(0x82, testLimit+framing.PacketHeaderSize+1), ws.StatusMessageTooBig, engine.ErrTooLarge},
+		"empty, fragmented": {append(fromClient(ws.OpBinary, false, ""), fromClient(ws.OpContinuation, true, "")...),
+			ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := openCodec(false)

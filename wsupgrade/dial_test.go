@@ -43,16 +43,19 @@ func TestDial(t *testing.T) {
 				if err := s.SendMessage(&m); err != nil {
 					t.Fatal(err)
 				}
-				if got := testkit.Receive(t, replies, "a reply"); got.Type != framing.Response || got.ID != m.ID || got.BizType != 5 || !bytes.Equal(got.Payload, m.Payload) {
+				if got := testkit.Receive(t, replies, "a reply"); got.Type != framing.Response || got.ID != m.ID || got.BizType != 5 ||
+					!bytes.Equal(got.Payload, m.Payload) {
 					t.Fatalf("reply %+v", got)
 				}
 			}
 			testkit.Receive(t, server.opened, "OnOpen").CloseWith(&wsupgrade.CloseError{Code: 4002, Reason: "moved"})
 			var closed *wsupgrade.CloseError
-			if reason := testkit.Receive(t, client.reasons, "OnClose"); !errors.As(reason, &closed) || closed.Code != 4002 || closed.Reason != "moved" {
+			if reason := testkit.Receive(t, client.reasons, "OnClose"); !errors.As(reason, &closed) ||
+				closed.Code != 4002 || closed.Reason != "moved" {
 				t.Errorf("the client's OnClose got %v", reason)
 			}
-			if reason := testkit.Receive(t, server.reasons, "OnClose"); errors.Is(reason, engine.ErrPeerClosed) || !errors.Is(reason, engine.ErrClosed) {
+			if reason := testkit.Receive(t, server.reasons, "OnClose"); errors.Is(reason, engine.ErrPeerClosed) ||
+				!errors.Is(reason, engine.ErrClosed) {
 				t.Errorf("the server's OnClose got %v", reason)
 			}
 		})

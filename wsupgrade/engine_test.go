@@ -182,7 +182,8 @@ func TestForeignClientFragments(t *testing.T) {
 		wantClose(t, c, 4321)
 		_ = c.Close()
 		var closed *wsupgrade.CloseError
-		if reason := testkit.Receive(t, r.reasons, "OnClose"); !errors.As(reason, &closed) || closed.Code != 4321 || closed.Reason != "enough" || !errors.Is(reason, engine.ErrPeerClosed) {
+		if reason := testkit.Receive(t, r.reasons, "OnClose"); !errors.As(reason, &closed) || closed.Code != 4321 ||
+			closed.Reason != "enough" || !errors.Is(reason, engine.ErrPeerClosed) {
 			t.Errorf("OnClose got %v", reason)
 		}
 	})
@@ -223,8 +224,10 @@ func TestBreachIsTold(t *testing.T) {
 		"not masked":      {"/echo", ws.MustCompileFrame(ws.NewTextFrame([]byte("x"))), ws.StatusProtocolError, engine.ErrProtocol},
 		"too large":       {"/echo", []byte{0x82, 0xff, 0, 0, 0, 0, 0x10, 0, 0, 1}, ws.StatusMessageTooBig, engine.ErrTooLarge},
 		"text on packets": {"/ws", ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte("x")))), ws.StatusUnsupportedData, engine.ErrProtocol},
-		"not a packet":    {"/ws", ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame([]byte("x")))), ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
-		"not UTF-8":       {"/echo", ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte("\xff")))), ws.StatusInvalidFramePayloadData, engine.ErrProtocol},
+		"not a packet": {"/ws", ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame([]byte("x")))),
+			ws.StatusInvalidFramePayloadData, framing.ErrMalformed},
+		"not UTF-8": {"/echo", ws.MustCompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte("\xff")))),
+			ws.StatusInvalidFramePayloadData, engine.ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			echoInEachDispatch(t, func(t *testing.T, addr string, r *recorder) {

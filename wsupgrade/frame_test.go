@@ -109,13 +109,14 @@ func TestViolations(t *testing.T) {
 		"too large, 64 bits":       {start64(0x82, 1<<63-1), ws.StatusMessageTooBig},
 		"too large, 2^32":          {start64(0x82, 1<<32), ws.StatusMessageTooBig},
 		"too large in all":         {after(first, start16(0x80, testLimit-3)), ws.StatusMessageTooBig},
-		"too large by a little":    {after(fromClient(ws.OpBinary, false, strings.Repeat("a", testLimit)), []byte{0x80, 0x81}), ws.StatusMessageTooBig},
-		"text not UTF-8":           {fromClient(ws.OpText, true, "\xc0\xaf"), ws.StatusInvalidFramePayloadData},
-		"text cut in a rune":       {fromClient(ws.OpText, true, "\xe2\x82"), ws.StatusInvalidFramePayloadData},
-		"surrogate in text":        {fromClient(ws.OpText, true, "\xed\xa0\x80"), ws.StatusInvalidFramePayloadData},
-		"fragments not UTF-8":      {after(first, fromClient(ws.OpContinuation, true, "\xff")), ws.StatusInvalidFramePayloadData},
-		"close of one byte":        {fromClient(ws.OpClose, true, "\x03"), ws.StatusProtocolError},
-		"close reason not UTF-8":   {fromClient(ws.OpClose, true, "\x03\xe8\xff"), ws.StatusInvalidFramePayloadData},
+		"too large by a little": {after(fromClient(ws.OpBinary, false, strings.Repeat("a", testLimit)), []byte{0x80, 0x81}),
+			ws.StatusMessageTooBig},
+		"text not UTF-8":         {fromClient(ws.OpText, true, "\xc0\xaf"), ws.StatusInvalidFramePayloadData},
+		"text cut in a rune":     {fromClient(ws.OpText, true, "\xe2\x82"), ws.StatusInvalidFramePayloadData},
+		"surrogate in text":      {fromClient(ws.OpText, true, "\xed\xa0\x80"), ws.StatusInvalidFramePayloadData},
+		"fragments not UTF-8":    {after(first, fromClient(ws.OpContinuation, true, "\xff")), ws.StatusInvalidFramePayloadData},
+		"close of one byte":      {fromClient(ws.OpClose, true, "\x03"), ws.StatusProtocolError},
+		"close reason not UTF-8": {fromClient(ws.OpClose, true, "\x03\xe8\xff"), ws.StatusInvalidFramePayloadData},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := openCodec(true)
@@ -153,7 +154,8 @@ func TestLimitIsKept(t *testing.T) {
 		"one frame":  {fromClient(ws.OpBinary, true, full)},
 		"two frames": {fromClient(ws.OpBinary, false, full[:99]), fromClient(ws.OpContinuation, true, full[99:])},
 	} {
-		if o := feed(t, openCodec(true), &fakeSession{}, pieces...); o.err != nil || len(o.messages) != 1 || len(o.messages[0].Payload) != testLimit {
+		if o := feed(t, openCodec(true), &fakeSession{}, pieces...); o.err != nil || len(o.messages) != 1 ||
+			len(o.messages[0].Payload) != testLimit {
 			t.Errorf("%s: %d messages, %v", name, len(o.messages), o.err)
 		}
 	}

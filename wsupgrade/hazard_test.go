@@ -91,7 +91,8 @@ func TestHazard03EmptyPayload(t *testing.T) {
 		fromClient(ws.OpPing, true, ""),
 		fromClient(ws.OpText, true, "behind"),
 	}, nil))
-	if o.err != nil || len(o.messages) != 3 || len(o.messages[0].Payload)+len(o.messages[1].Payload) != 0 || string(o.messages[2].Payload) != "behind" {
+	if o.err != nil || len(o.messages) != 3 || len(o.messages[0].Payload)+len(o.messages[1].Payload) != 0 ||
+		string(o.messages[2].Payload) != "behind" {
 		t.Errorf("plain: %+v", o)
 	}
 	empty := packetString(framing.Message{ID: 1})

@@ -28,7 +28,8 @@ func TestForeignClientOverTLS(t *testing.T) {
 				_ = s.SendMessage(m)
 			})})
 			defer e.Close()
-			l, err := e.Listen("127.0.0.1:0", engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(), wsupgrade.New(wsupgrade.Plain("/any")))
+			l, err := e.Listen("127.0.0.1:0", engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(),
+				wsupgrade.New(wsupgrade.Plain("/any")))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,7 +14,8 @@ func TestReplacePart(t *testing.T) {
 		{"replaced", "top\n" + b + "\nold\n\nold\n" + e + "\nbottom\n", "top\n" + b + "\nnew\n" + e + "\nbottom\n"},
 		{"at the end without a line feed", b + "\n" + e, b + "\nnew\n" + e},
 		{"mentioned in the text", "see `" + b + "`\n" + b + "\nold\n" + e + "\n", "see `" + b + "`\n" + b + "\nnew\n" + e + "\n"},
-		{"another group's", beginMarker("ws") + "\nx\n" + endMarker("ws") + "\n", beginMarker("ws") + "\nx\n" + endMarker("ws") + "\n\n" + b + "\nnew\n" + e + "\n"},
+		{"another group's", beginMarker("ws") + "\nx\n" + endMarker("ws") + "\n",
+			beginMarker("ws") + "\nx\n" + endMarker("ws") + "\n\n" + b + "\nnew\n" + e + "\n"},
 	} {
 		got, err := replacePart(c.file, "tcp", "new\n\n")
 		if err != nil || got != c.want {
@@ -43,7 +44,8 @@ func TestWritePart(t *testing.T) {
 		}
 	}
 	got, err := os.ReadFile(path)
-	want := "# Results\n\n" + beginMarker("tcp") + "\nthree\n" + endMarker("tcp") + "\n\n" + beginMarker("ws") + "\ntwo\n" + endMarker("ws") + "\n"
+	want := "# Results\n\n" + beginMarker("tcp") + "\nthree\n" + endMarker("tcp") + "\n\n" +
+		beginMarker("ws") + "\ntwo\n" + endMarker("ws") + "\n"
 	if err != nil || string(got) != want {
 		t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
 	}

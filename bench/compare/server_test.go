@@ -50,7 +50,8 @@ func TestDeath(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no load here")
 	}
-	g := &group{name: "tcp", scenarios: []scenario{closed(1, 1)}, contestants: []contestant{{name: "mortal", program: "server", scheme: "tcp"}}}
+	g := &group{name: "tcp", scenarios: []scenario{closed(1, 1)},
+		contestants: []contestant{{name: "mortal", program: "server", scheme: "tcp"}}}
 	set := settings{rounds: 1, duration: 50 * time.Millisecond, warmup: time.Millisecond}
 	for _, c := range []struct{ lines, want string }{
 		{"exit 3\n", "no ready line"},

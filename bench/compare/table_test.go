@@ -10,7 +10,8 @@ import (
 // round.
 func fourServers() *result {
 	rounds := func(factor, cpu float64) []sample {
-		s := sample{rate: 10e6 * factor, cpu: cpu, calls: 0.004, switches: -1, mean: 3 * time.Millisecond, p50: time.Millisecond, p99: 2 * time.Millisecond}
+		s := sample{rate: 10e6 * factor, cpu: cpu, calls: 0.004, switches: -1,
+			mean: 3 * time.Millisecond, p50: time.Millisecond, p99: 2 * time.Millisecond}
 		slow := s
 		slow.rate /= 10
 		return []sample{s, s, slow}
@@ -36,7 +37,8 @@ func fourServers() *result {
 func TestTable(t *testing.T) {
 	want := `### 8 x 1000 in flight
 
-| echo | messages/s, median (min..max) | server CPU ns a message | read+write calls a message | waits a message | of the floor | to the best rival | to slow | mean | p50 | p99 |
+| echo | messages/s, median (min..max) | server CPU ns a message | read+write calls a message | waits a message ` +
+		`| of the floor | to the best rival | to slow | mean | p50 | p99 |
 |---|---|---|---|---|---|---|---|---|---|---|
 | base | 10 M (1 M..10 M) | 10 | 0.004 | - | 100 % | 2.00x | 4.00x | 3ms | 1ms | 2ms |
 | slow | 2.5 M (250 k..2.5 M) | 30 | - | - | 25 % | 0.50x | 1.00x | 3ms | 1ms | 2ms |

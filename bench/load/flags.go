@@ -15,7 +15,8 @@ func parseFlags(args []string, stderr io.Writer) (cfg bench.Config, out outputs,
 	fs := flag.NewFlagSet("load", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	cfg.Size = bench.DefaultSize
-	fs.StringVar(&cfg.URL, "url", "tcp://127.0.0.1:8001", "`URL` of the server: tcp, tls or quic://host:port, ws or wss://host:port/path, unix:///path")
+	fs.StringVar(&cfg.URL, "url", "tcp://127.0.0.1:8001",
+		"`URL` of the server: tcp, tls or quic://host:port, ws or wss://host:port/path, unix:///path")
 	fs.BoolVar(&cfg.Raw, "raw", false, "the server returns the bytes as they are, as bench/floor does")
 	fs.BoolVar(&cfg.OneWay, "oneway", false, "send one-way messages, which come back as such")
 	fs.IntVar(&cfg.Sessions, "sessions", bench.DefaultSessions, "connections")
@@ -24,7 +25,8 @@ func parseFlags(args []string, stderr io.Writer) (cfg bench.Config, out outputs,
 	fs.Func("size", "payload `BYTES`; or several, as in 4,4,1024, to choose from by chance (default 4)", func(v string) error {
 		return parseSizes(v, &cfg)
 	})
-	fs.Float64Var(&cfg.Rate, "rate", 0, "open loop: messages a second over all sessions, latency from the intended time (default: closed loop)")
+	fs.Float64Var(&cfg.Rate, "rate", 0,
+		"open loop: messages a second over all sessions, latency from the intended time (default: closed loop)")
 	fs.BoolVar(&cfg.Poisson, "poisson", false, "space an open loop's messages by chance")
 	fs.DurationVar(&cfg.RampUp, "ramp-up", 0, "time over which the sessions begin")
 	fs.DurationVar(&cfg.Duration, "duration", bench.DefaultDuration, "time to measure")

@@ -101,7 +101,8 @@ func broadcast(ctx context.Context, log *progress, set broadcastSettings) (*repo
 		}
 	}
 	r.addGoal("broadcast at least 3x a loop of Send", human(best, plainRatio), best >= 3)
-	r.addGoal("broadcast at least the rival's prepared frame", fmt.Sprintf("%s, the rival %s", human(best, plainRatio), human(rival, plainRatio)), best >= rival)
+	r.addGoal("broadcast at least the rival's prepared frame",
+		fmt.Sprintf("%s, the rival %s", human(best, plainRatio), human(rival, plainRatio)), best >= rival)
 	r.note("the engine has no broadcast call; client and server share the CPUs")
 	r.note("the rival is a connection's Write of one prepared frame, as PreparedMessage of gorilla and CompileFrame of gobwas are used")
 	return r, nil
@@ -165,7 +166,8 @@ func (b broadcastContestant) round(ctx context.Context, set broadcastSettings) (
 
 // caller returns what makes the server broadcast message number n and tells how
 // long its sender was busy.
-func (b broadcastContestant) caller(ctx context.Context, c *child, addr netip.AddrPort, set broadcastSettings) (call func(n uint32) (time.Duration, error), hangUp func(), err error) {
+func (b broadcastContestant) caller(ctx context.Context, c *child, addr netip.AddrPort, set broadcastSettings) (
+	call func(n uint32) (time.Duration, error), hangUp func(), err error) {
 	if b.way != wayHandler {
 		return func(n uint32) (time.Duration, error) {
 			return ask[time.Duration](ctx, c, "broadcast", broadcastArgs{Way: b.way, Size: set.size, Number: n})

@@ -99,7 +99,8 @@ func (c *crowd) feasible(l kernelLimits) error {
 	case l.ports < sourceShare:
 		return fmt.Errorf("the system has %d ephemeral ports (net.ipv4.ip_local_port_range), and %d are needed", l.ports, sourceShare)
 	case l.processRoom < threadsEach*c.processes():
-		return fmt.Errorf("the system has room for %d threads (kernel.threads-max, pid_max), and %d may be needed", l.processRoom, threadsEach*c.processes())
+		return fmt.Errorf("the system has room for %d threads (kernel.threads-max, pid_max), and %d may be needed",
+			l.processRoom, threadsEach*c.processes())
 	case l.listenLength < batch:
 		return fmt.Errorf("net.core.somaxconn is %d, and %d connections come at once", l.listenLength, batch)
 	}
@@ -187,10 +188,12 @@ func (c *crowd) conclude(r *report, none, full memoryFigures, machine int64, too
 	total := float64(full.Process.PSS)
 	r.addGoal(fmt.Sprintf("memory of all servers (PSS) at most 1 GB for 1,000,000 sessions (%d here)", c.set.sessions),
 		fmt.Sprintf("%.0f MB", total/1e6), total <= millionGoal*n/1e6)
-	r.note("a session: %s of RSS, %s of heap; the servers without any: %s of RSS", human(float64(full.Process.RSS-none.Process.RSS)/n, byteCount),
+	r.note("a session: %s of RSS, %s of heap; the servers without any: %s of RSS",
+		human(float64(full.Process.RSS-none.Process.RSS)/n, byteCount),
 		human(float64(full.Heap-none.Heap)/n, byteCount), human(float64(none.Process.RSS), byteCount))
 	r.note("the machine spent %s a session on both ends: both processes and the kernel's sockets", human(float64(machine)/n, byteCount))
-	r.note("RSS, %s in all, counts the program's own pages once for each process, though they share them; PSS counts them once", human(float64(full.Process.RSS), byteCount))
+	r.note("RSS, %s in all, counts the program's own pages once for each process, though they share them; PSS counts them once",
+		human(float64(full.Process.RSS), byteCount))
 	r.note("%v in all", took.Round(time.Second))
 }
 

@@ -131,7 +131,8 @@ func TestSlow(t *testing.T) {
 	r := runSmall(t, "slow", "--sessions", "50", "--rounds", "1", "--duration", "200ms")
 	r.wantAll(t, 1, "fast messages", "to without", "server RSS, peak")
 	for _, row := range []string{"inline, ", "workers, "} {
-		if with, without := r.cell(t, row+"with", "verified of slow ones")[0], r.cell(t, row+"without", "verified of slow ones")[0]; with <= 0 || without != 0 {
+		if with, without := r.cell(t, row+"with", "verified of slow ones")[0],
+			r.cell(t, row+"without", "verified of slow ones")[0]; with <= 0 || without != 0 {
 			t.Errorf("%s: slow readers verified %v bytes with, %v without", row, with, without)
 		}
 	}
@@ -190,7 +191,8 @@ func TestInterrupted(t *testing.T) {
 		cancel()
 	}
 	var stdout, stderr bytes.Buffer
-	if code := run(context.Background(), []string{"slow", "--timeout", "300ms"}, &stdout, &stderr); code != 1 || !strings.Contains(stderr.String(), "--timeout 300ms") {
+	if code := run(context.Background(), []string{"slow", "--timeout", "300ms"}, &stdout, &stderr); code != 1 ||
+		!strings.Contains(stderr.String(), "--timeout 300ms") {
 		t.Errorf("exit code %d, stderr %q", code, stderr.String())
 	}
 }
@@ -201,7 +203,8 @@ func TestDeadChildIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ask[serverStats](context.Background(), c, "dance", nil); err == nil || !strings.Contains(err.Error(), `the server: no command "dance"`) {
+	if _, err := ask[serverStats](context.Background(), c, "dance", nil); err == nil ||
+		!strings.Contains(err.Error(), `the server: no command "dance"`) {
 		t.Errorf("an unknown command: %v", err)
 	}
 	stats, err := ask[serverStats](context.Background(), c, "stats", nil)
@@ -211,13 +214,15 @@ func TestDeadChildIsNamed(t *testing.T) {
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ask[serverStats](context.Background(), c, "stats", nil); err == nil || !strings.Contains(err.Error(), "the server has ended") {
+	if _, err := ask[serverStats](context.Background(), c, "stats", nil); err == nil ||
+		!strings.Contains(err.Error(), "the server has ended") {
 		t.Errorf("a dead server: %v", err)
 	}
 	if err := c.stop(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("its end: %v", err)
 	}
-	if _, _, err := startServer(context.Background(), "the server", serverSettings{Transport: "smoke"}); err == nil || !strings.Contains(err.Error(), `"smoke"`) {
+	if _, _, err := startServer(context.Background(), "the server", serverSettings{Transport: "smoke"}); err == nil ||
+		!strings.Contains(err.Error(), `"smoke"`) {
 		t.Errorf("a server that can't start: %v", err)
 	}
 }

@@ -71,7 +71,8 @@ func slow(ctx context.Context, log *progress, set slowSettings) (*report, error)
 	bound := float64(slowOnes*slowEach + slowSlack)
 	for i, c := range slowContestants {
 		more := median(t.Rows[2*i+1].Cells[4]) - median(t.Rows[2*i].Cells[4])
-		r.addGoal(fmt.Sprintf("%s: slow readers cost the server at most %s", c.name, human(bound, byteCount)), human(more, byteCount), more <= bound)
+		r.addGoal(fmt.Sprintf("%s: slow readers cost the server at most %s", c.name, human(bound, byteCount)),
+			human(more, byteCount), more <= bound)
 	}
 	r.note("a slow reader asks as fast as it may and reads %d bytes every %v; all that it reads is verified", slowRead, slowPause)
 	r.note("latency is closed-loop: a session that waits asks nothing meanwhile")

@@ -50,11 +50,13 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 	var secure tlsFlags
 	fs := flag.NewFlagSet("echo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // its own reports span several lines
-	fs.Func("addr", "`HOST:PORT` to serve on, TCP and UDP alike; port 0 picks one; or unix:PATH, without QUIC; a socket of systemd's goes before it (default 127.0.0.1:8001)", func(v string) error {
+	fs.Func("addr", "`HOST:PORT` to serve on, TCP and UDP alike; port 0 picks one; or unix:PATH, without QUIC; "+
+		"a socket of systemd's goes before it (default 127.0.0.1:8001)", func(v string) error {
 		o.addr = v
 		return checkAddr(v)
 	})
-	fs.Func("framing", "of plain TCP: `packet|line|muxline|length|delimiter|raw`; any but packet leaves WebSocket out (default packet)", func(v string) error {
+	fs.Func("framing", "of plain TCP: `packet|line|muxline|length|delimiter|raw`; any but packet leaves WebSocket out "+
+		"(default packet)", func(v string) error {
 		framer, ok := framers[v]
 		if !ok {
 			return errors.New("must be packet, line, muxline, length, delimiter or raw")
@@ -82,7 +84,8 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 		return nil
 	})
 	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
-	fs.StringVar(&secure.cert, "tls-cert", "", "PEM `FILE` of a certificate: serve TLS and wss at the same address too, and QUIC with it; SIGHUP reads it again")
+	fs.StringVar(&secure.cert, "tls-cert", "", "PEM `FILE` of a certificate: serve TLS and wss at the same address too, "+
+		"and QUIC with it; SIGHUP reads it again")
 	fs.StringVar(&secure.key, "tls-key", "", "PEM `FILE` of its key")
 	fs.BoolVar(&secure.selfSigned, "tls-self-signed", false, "serve TLS and wss with a self-made certificate that no client can verify")
 	fs.Func("drain-timeout", "`DURATION` that sessions have to end when SIGUSR2 has started a successor (default 30s)", func(v string) error {
@@ -124,13 +127,13 @@ func printUsage(fs *flag.FlagSet, w io.Writer) {
 }
 
 // namedFlag writes package flag's error with the flag spelled as the usage
-// spells it, in one line whatever the value held.
+// spells it, in one line even if the value holds several.
 func namedFlag(err error) error {
 	text := strings.NewReplacer("flag -", "flag --", " for -", " for --", ": -", ": --", "\n", `\n`).Replace(err.Error())
 	return errors.New(text)
 }
 
-// checkAddr refuses what can't be bound whatever the machine: the system's own
+// checkAddr refuses addresses that no machine can bind: the system's own
 // message for it would not say what was expected.
 func checkAddr(addr string) error {
 	if name, ok := strings.CutPrefix(addr, unixPrefix); ok {

@@ -40,7 +40,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	// An error is one line, whatever it is made of.
+	// An error is one line, even if it is joined from several.
 	fmt.Fprintf(stderr, "millrace: %s\n", lineBreaks.Replace(err.Error()))
 	var usage *usageError
 	if errors.As(err, &usage) {

@@ -34,7 +34,7 @@ func (r *Ring) CommitPart(c Claim, used int, kind uint32) {
 	}
 	keep, end := c.position+record, c.position+aligned(len(c.Buf))
 	// Give back before publishing: until our header is stored the consumer can't pass us, so invariants 3 and 5 hold
-	// throughout. The bytes given back are still zero, as invariant 2 wants, whatever the next claimer's alignment.
+	// throughout. The bytes given back are still zero, as invariant 2 wants, for any alignment of the next claimer.
 	if keep < end && !r.tail.CompareAndSwap(end, keep) {
 		// Someone has claimed behind us. The rest becomes padding; it is a multiple of headerSize, so a header fits.
 		r.store(keep, -int32(end-keep), 0)

@@ -48,7 +48,7 @@ func TestPanicWhileReading(t *testing.T) {
 	checkFree(t, r)
 }
 
-// Payloads stay as they are until Release, whatever producers do meanwhile.
+// Payloads stay as they are until Release, with producers at work meanwhile.
 func TestPayloadsLastUntilRelease(t *testing.T) {
 	r := New(0)
 	var payloads [][]byte

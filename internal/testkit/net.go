@@ -23,6 +23,18 @@ func Dial(t testing.TB, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// DialFrom connects to addr from one of many local addresses, which i chooses:
+// the ports of a single one may be used up by connections in TIME_WAIT. It may be
+// called from any goroutine.
+func DialFrom(i int, addr string) (*net.TCPConn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: Loopback(i)}, Timeout: Patience}
+	c, err := d.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
 // Write writes b at once, and fails the test if that fails.
 func Write(t testing.TB, w io.Writer, b []byte) {
 	t.Helper()

@@ -3,6 +3,7 @@ package testkit
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 )
@@ -37,3 +38,6 @@ func ResidentBytes(pid int) int64 {
 	}
 	return pages * int64(os.Getpagesize())
 }
+
+// Loopback returns one of the machine's own addresses, which i chooses.
+func Loopback(i int) net.IP { return net.IPv4(127, 0, 0, byte(2+uint(i)%64)) }

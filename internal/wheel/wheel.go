@@ -1,7 +1,7 @@
 // Package wheel keeps very many timers cheaply: to set, move or cancel one takes constant time and no allocation.
 //
 // It is the hierarchical timing wheel (scheme 7) of Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (SOSP
-// 1987). A tick is whatever the caller counts time in. Timers are intrusive: a [Timer] is a field of the thing it
+// 1987). A tick is the unit in which the caller counts time. Timers are intrusive: a [Timer] is a field of the thing it
 // belongs to, so an idle thing pays 32 bytes.
 package wheel
 

@@ -184,7 +184,7 @@ func TestNext(t *testing.T) {
 		t.Fatalf("next %d, %v; want 50", tick, ok)
 	}
 	w.Cancel(&near.timer)
-	// Whoever sleeps until each next tick in turn gets to the far timer in a few steps and not too late.
+	// A caller that sleeps until each next tick in turn gets to the far timer in a few steps and not too late.
 	for steps := 0; ; steps++ {
 		tick, ok := w.Next()
 		if !ok || tick > 1_000_000 || steps > 2*levelCount {

@@ -26,6 +26,13 @@ const (
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
+// The reasons of badStreams.
+var (
+	protocol  = []error{engine.ErrProtocol}
+	malformed = []error{engine.ErrProtocol, framing.ErrMalformed}
+	tooLarge  = []error{framing.ErrTooLarge}
+)
+
 // badStreams are what hostile or broken peers send on a TCP connection: raw
 // text, or bytes in hexadecimal after good ones. Each ends its session for a
 // reason, with last bytes that the peer gets.
@@ -38,24 +45,24 @@ var badStreams = []struct {
 	open   bool    // the session was open
 	last   string  // what the peer gets at the end contains this
 }{
-	{"version 2 at once", "", "02", []error{engine.ErrProtocol}, "protocol_error", false, ""},
-	{"version 2 later", "", pingPacket + "02", []error{engine.ErrProtocol, framing.ErrMalformed}, "protocol_error", true, "ping"},
-	{"a packet of type 3", "", "01000300 00000001 0000 00000000 0000", []error{engine.ErrProtocol, framing.ErrMalformed}, "protocol_error", true, ""},
-	{"compression 3", "", "01030100 00000001 0000 00000000 0000", []error{engine.ErrProtocol, framing.ErrMalformed}, "protocol_error", true, ""},
-	{"a payload of 4 GiB", "", "01000100 00000001 0000 ffffffff 0000", []error{framing.ErrTooLarge}, "too_large", true, ""},
-	{"lengths whose sum wraps", "", "01000100 00000001 ffff ffffffff 0000", []error{framing.ErrTooLarge}, "too_large", true, ""},
-	{"one byte too long", "", "01000100 00000001 0001 00100000 0000", []error{framing.ErrTooLarge}, "too_large", true, ""},
-	{"garbage", "EHLO localhost\r\n", "", []error{engine.ErrProtocol}, "protocol_error", false, ""},
-	{"garbage before an upgrade", "\r\n" + upgradeRequest, "", []error{engine.ErrProtocol}, "protocol_error", false, ""},
-	{"an upgrade of another kind", "POST /ws HTTP/1.1\r\n\r\n", "", []error{engine.ErrProtocol}, "protocol_error", false, ""},
-	{"no upgrade at all", "GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n", "", []error{engine.ErrProtocol}, "protocol_error", false, "HTTP/1.1 400"},
-	{"an unknown path", strings.Replace(upgradeRequest, "/ws", "/else", 1), "", []error{engine.ErrProtocol}, "protocol_error", false, "HTTP/1.1 404"},
-	{"an endless request", "GET /ws HTTP/1.1\r\nX: " + strings.Repeat("x", 17<<10), "", []error{engine.ErrProtocol}, "protocol_error", false, "HTTP/1.1 431"},
-	{"an unmasked frame", upgradeRequest, "82 14" + pingPacket, []error{engine.ErrProtocol}, "protocol_error", true, "\x88"},
-	{"reserved bits", upgradeRequest, "f2 94 00000000" + pingPacket, []error{engine.ErrProtocol}, "protocol_error", true, "\x03\xea"},
-	{"text where packets go", upgradeRequest, "81 81 00000000 61", []error{engine.ErrProtocol}, "protocol_error", true, "\x03\xeb"},
-	{"a message that is no packet", upgradeRequest, "82 81 00000000 61", []error{engine.ErrProtocol}, "protocol_error", true, "\x03\xef"},
-	{"an over-long WebSocket message", upgradeRequest, "82 ff 0000000010000000 00000000", []error{framing.ErrTooLarge}, "too_large", true, "\x03\xf1"},
+	{"version 2 at once", "", "02", protocol, "protocol_error", false, ""},
+	{"version 2 later", "", pingPacket + "02", malformed, "protocol_error", true, "ping"},
+	{"a packet of type 3", "", "01000300 00000001 0000 00000000 0000", malformed, "protocol_error", true, ""},
+	{"compression 3", "", "01030100 00000001 0000 00000000 0000", malformed, "protocol_error", true, ""},
+	{"a payload of 4 GiB", "", "01000100 00000001 0000 ffffffff 0000", tooLarge, "too_large", true, ""},
+	{"lengths whose sum wraps", "", "01000100 00000001 ffff ffffffff 0000", tooLarge, "too_large", true, ""},
+	{"one byte too long", "", "01000100 00000001 0001 00100000 0000", tooLarge, "too_large", true, ""},
+	{"garbage", "EHLO localhost\r\n", "", protocol, "protocol_error", false, ""},
+	{"garbage before an upgrade", "\r\n" + upgradeRequest, "", protocol, "protocol_error", false, ""},
+	{"an upgrade of another kind", "POST /ws HTTP/1.1\r\n\r\n", "", protocol, "protocol_error", false, ""},
+	{"no upgrade at all", "GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n", "", protocol, "protocol_error", false, "HTTP/1.1 400"},
+	{"an unknown path", strings.Replace(upgradeRequest, "/ws", "/else", 1), "", protocol, "protocol_error", false, "HTTP/1.1 404"},
+	{"an endless request", "GET /ws HTTP/1.1\r\nX: " + strings.Repeat("x", 17<<10), "", protocol, "protocol_error", false, "HTTP/1.1 431"},
+	{"an unmasked frame", upgradeRequest, "82 14" + pingPacket, protocol, "protocol_error", true, "\x88"},
+	{"reserved bits", upgradeRequest, "f2 94 00000000" + pingPacket, protocol, "protocol_error", true, "\x03\xea"},
+	{"text where packets go", upgradeRequest, "81 81 00000000 61", protocol, "protocol_error", true, "\x03\xeb"},
+	{"a message that is no packet", upgradeRequest, "82 81 00000000 61", protocol, "protocol_error", true, "\x03\xef"},
+	{"an over-long WebSocket message", upgradeRequest, "82 ff 0000000010000000 00000000", tooLarge, "too_large", true, "\x03\xf1"},
 }
 
 // TestBadInput sends each of them in one piece and byte by byte. Its session

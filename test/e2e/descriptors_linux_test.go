@@ -137,9 +137,11 @@ func TestTenThousandSessions(t *testing.T) {
 	for d := range dialing {
 		go func() {
 			for i := d; i < sessions; i += dialing {
-				var err error
-				if conns[i], err = dialFrom(i, testkit.HostPort(server.Endpoints[0])); err == nil {
-					err = greet(conns[i], i, request, response)
+				conn, err := testkit.DialFrom(i, testkit.HostPort(server.Endpoints[0]))
+				if err == nil {
+					conns[i] = conn
+					conn.SetDeadline(time.Now().Add(2 * testkit.Patience))
+					err = greet(conn, i, request, response)
 				}
 				if err != nil {
 					errs <- fmt.Errorf("session %d: %w", i, err)
@@ -174,17 +176,6 @@ func TestTenThousandSessions(t *testing.T) {
 
 // isSocket says which sessions are WebSockets.
 func isSocket(i int) bool { return i%10 == 0 }
-
-// dialFrom connects session i from one of several local addresses, because the
-// ports of a single one may be used up by connections that linger.
-func dialFrom(i int, addr string) (net.Conn, error) {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%16))}, Timeout: testkit.Patience}
-	conn, err := dialer.Dial("tcp", addr)
-	if err == nil {
-		conn.SetDeadline(time.Now().Add(2 * testkit.Patience))
-	}
-	return conn, err
-}
 
 // greet makes session i's handshake, if it has one, and asks for the first time.
 func greet(conn net.Conn, i int, request, response []byte) error {

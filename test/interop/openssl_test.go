@@ -31,7 +31,8 @@ func tool(t *testing.T, name string) string {
 // is made while reading, and must come between the records of replies.
 func TestTLSKeyUpdate(t *testing.T) {
 	openssl := tool(t, "openssl")
-	_, addr := serve.Start(t, engine.Config{Handler: serve.Echo}, engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Framed(framing.Line{}))
+	_, addr := serve.Start(t, engine.Config{Handler: serve.Echo},
+		engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Framed(framing.Line{}))
 	client := exec.Command(openssl, "s_client", "-connect", addr, "-tls1_3")
 	in, err := client.StdinPipe()
 	if err != nil {

@@ -86,7 +86,7 @@ func (k *link) close() {
 	k.work.Wait()
 }
 
-// finish closes both connections, whatever goes on.
+// finish closes both connections at any time.
 func (k *link) finish() {
 	k.end.Do(func() {
 		close(k.gone)
@@ -122,7 +122,7 @@ func (k *link) serve() {
 	if !k.keep(near.(*net.TCPConn)) {
 		return
 	}
-	far, err := dialFrom(int(k.up.seed), k.target)
+	far, err := testkit.DialFrom(int(k.up.seed), k.target)
 	if err != nil {
 		k.run.failf("the server can't be reached: %v", err)
 		k.finish()
@@ -152,7 +152,7 @@ func (k *link) pump(dst, src *net.TCPConn, p plan) {
 			_ = dst.CloseWrite()
 			return
 		default:
-			// A reset goes on as a reset, and whoever is stopped for good is let go.
+			// A reset goes on as a reset, and a flow that is stopped for good is released.
 			_ = dst.SetLinger(0)
 			k.finish()
 			return
@@ -295,15 +295,4 @@ func (f *flow) write(b []byte) bool {
 		f.link.finish()
 	}
 	return err == nil
-}
-
-// dialFrom connects from one of many local addresses, because the ports of a
-// single one may be used up by connections in TIME_WAIT.
-func dialFrom(i int, addr string) (*net.TCPConn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: loopback(i)}, Timeout: testkit.Patience}
-	c, err := d.Dial("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.TCPConn), nil
 }

@@ -48,7 +48,7 @@ var hostiles = []hostile{
 // connect makes a connection for a hostile peer, nil if that fails, which is a
 // failure of the server.
 func (r *run) connect(c *rand.Rand) *net.TCPConn {
-	conn, err := dialFrom(c.IntN(1000), r.server.addr)
+	conn, err := testkit.DialFrom(c.IntN(1000), r.server.addr)
 	if err != nil {
 		r.failf("the server can't be reached: %v", err)
 		return nil

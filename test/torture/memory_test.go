@@ -106,7 +106,8 @@ func (r *run) heapBound() (total int64, sum string) {
 	clients := sessions / 2
 	const base = 16 << 20 // the runtime, certificates, tables, the test itself
 	total = int64(base + cfg.Cores*core + sessions*session + vanished*vanishedSize + r.scale.halfOpen*halfOpen + clients*client + hub)
-	sum = fmt.Sprintf("%d cores x %d KiB + %d sessions x %d KiB + %d vanished x %d KiB + %d half-open x %d KiB + %d peers x %d KiB + %d MiB = %.0f MiB",
+	sum = fmt.Sprintf("%d cores x %d KiB + %d sessions x %d KiB + %d vanished x %d KiB + "+
+		"%d half-open x %d KiB + %d peers x %d KiB + %d MiB = %.0f MiB",
 		cfg.Cores, core>>10, sessions, session>>10, vanished, vanishedSize>>10, r.scale.halfOpen, halfOpen>>10,
 		clients, client>>10, (base+hub)>>20, mebi(total))
 	return total, sum

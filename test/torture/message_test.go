@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// Every message of an honest peer says who sent it, on which of its lanes, and
-// as the how manieth; the rest of its bytes follow from that. So whoever gets it
+// Every message of an honest peer carries its sender's number, its lane and its
+// number on that lane; the rest of its bytes follow from these. So its receiver
 // can tell a lost, repeated, swapped or damaged one from the right one.
 //
 //	off size

@@ -47,7 +47,9 @@ func (r *run) report(d engine.Dispatch, st engine.Stats, before, after usage, to
 	r.t.Logf("the most:       %v", r.memory.most)
 	r.t.Logf("at rest after:  %v", after)
 	r.t.Logf("heap bound: %s", bound)
-	r.t.Logf("| dispatch | seed | seconds | stream faults | datagram faults | hostile visits | half-open | cycles | honest sessions | unlucky sessions | messages | lost | duplicated | peak heap MiB | bound MiB | peak RSS MiB | failures |")
+	r.t.Logf("| dispatch | seed | seconds | stream faults | datagram faults | hostile visits | half-open | cycles | honest sessions | " +
+		"unlucky sessions | messages | lost | duplicated | " +
+		"peak heap MiB | bound MiB | peak RSS MiB | failures |")
 	total, _ := r.heapBound()
 	r.t.Logf("| %s | %d | %.0f | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %.1f | %.0f | %.1f | %d |", mode, *seedFlag, took.Seconds(),
 		injected, shaken, visits, r.halfOpened.Load(), r.cycled.Load(), r.honest.Load(), r.unlucky.Load(), r.carried.Load(),
