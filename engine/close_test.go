@@ -408,3 +408,57 @@ func TestMessagesBeforeAResetAreHandled(t *testing.T) {
 		}
 	})
 }
+
+// TestNoMessageBehindClose closes a session in OnOpen, when its first messages
+// have come already.
+func TestNoMessageBehindClose(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		var messages atomic.Int32
+		j := newJournal(func(*engine.Session, *framing.Message) { messages.Add(1) })
+		j.Open = func(s *engine.Session) { s.Close() }
+		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d, Cores: 1}, hello{engine.Packets()}, engine.Packets())
+		c := dial(t, addr)
+		_, _ = c.Write(bytes.Repeat(ping, 3))
+		if err := j.reason(t); !errors.Is(err, engine.ErrClosed) {
+			t.Fatal(err)
+		}
+		if n := messages.Load(); n > 0 {
+			t.Errorf("%d messages behind Close", n)
+		}
+	})
+}
+
+// TestNoMessageBehindCloseOfAnotherSession closes a session from a callback of
+// another one of its core, while its messages wait in the socket.
+func TestNoMessageBehindCloseOfAnotherSession(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		victim, entered, sent := make(chan *engine.Session, 1), make(chan struct{}), make(chan struct{})
+		var late atomic.Int32
+		j := newJournal(func(s *engine.Session, m *framing.Message) {
+			switch string(m.Payload) {
+			case "kill":
+				close(entered)
+				<-sent
+				(<-victim).Close()
+			default:
+				late.Add(1)
+			}
+		})
+		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d, Cores: 1})
+		a := dial(t, addr)
+		j.session(t)
+		b := dial(t, addr)
+		victim <- j.session(t)
+		_, _ = a.Write(packet(&framing.Message{Payload: []byte("kill")}))
+		<-entered
+		_, _ = b.Write(ping)
+		time.Sleep(50 * time.Millisecond)
+		close(sent)
+		if err := j.reason(t); !errors.Is(err, engine.ErrClosed) {
+			t.Fatal(err)
+		}
+		if n := late.Load(); n > 0 {
+			t.Errorf("%d messages behind Close", n)
+		}
+	})
+}

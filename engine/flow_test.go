@@ -2,10 +2,15 @@ package engine_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
+	"os/exec"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +42,18 @@ func inOrder(t testing.TB, count *atomic.Int64) func(*engine.Session, *framing.M
 func waitFor(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	testkit.Eventually(t, cond, what)
+}
+
+// within fails the test when f takes longer than d. f goes on in its goroutine.
+func within(t testing.TB, d time.Duration, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+	case <-time.After(d):
+		t.Fatal("still not done after ", d, ": ", what)
+	}
 }
 
 func TestHazard10SlowHandlerStopsTheReadingAndLosesNothing(t *testing.T) {
@@ -269,4 +286,172 @@ func TestMaxMessageSizeBothWays(t *testing.T) {
 	if err := j.reason(t); !errors.Is(err, engine.ErrTooLarge) {
 		t.Fatal(err)
 	}
+}
+
+// TestEmptyEncodingIsNoWork sends a message that its framing encodes as nothing.
+func TestEmptyEncodingIsNoWork(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		j := newJournal(func(s *engine.Session, m *framing.Message) {
+			if string(m.Payload) == "bye" {
+				_ = s.Reply(m, nil)
+				s.Close()
+				return
+			}
+			_ = s.Reply(m, m.Payload)
+		})
+		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d, Cores: 1}, engine.Framed(framing.Raw{}))
+		c := dial(t, addr)
+		s := j.session(t)
+		within(t, 5*time.Second, "Send of nothing", func() { _ = s.Send(nil) })
+		_, _ = c.Write([]byte("hi"))
+		expect(t, c, []byte("hi"))
+		_, _ = c.Write([]byte("bye"))
+		if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+			t.Fatalf("%q, %v", b, err)
+		}
+		_ = c.Close()
+		if err := j.reason(t); !errors.Is(err, engine.ErrClosed) {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestOnOpenComesFirstWithAFullRing opens a socket's session while the ring has
+// no room for its OnOpen, and lets the room come together with its messages.
+func TestOnOpenComesFirstWithAFullRing(t *testing.T) {
+	gate := make(chan struct{})
+	var once sync.Once
+	opens := sync.Map{}
+	var early atomic.Int32
+	f, b := &fake{}, &slowAccept{in: make(chan struct{}), out: make(chan struct{})}
+	h := engine.Callbacks{
+		Open: func(s *engine.Session) { opens.Store(s, true) },
+		Message: func(s *engine.Session, _ *framing.Message) {
+			if s.Transport() == "fake" {
+				<-gate
+				return
+			}
+			if _, ok := opens.Load(s); !ok {
+				early.Add(1)
+			}
+		},
+	}
+	defer once.Do(func() { close(gate) })
+	e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10}, engine.Packets())
+	if _, err := e.Listen("127.0.0.1:1", f); err != nil {
+		t.Fatal(err)
+	}
+	bl, err := e.Listen("127.0.0.1:0", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy := dial(t, addr)
+	var busySession *engine.Session
+	waitFor(t, "a session", func() bool {
+		for s := range e.Sessions() {
+			busySession = s
+		}
+		return busySession != nil
+	})
+	_ = busy
+	l := f.open(t)
+	l.fill()
+	time.Sleep(10 * time.Millisecond)
+	l.fill() // the worker has taken the first batch in hand
+	var conns []*net.TCPConn
+	for range 8 {
+		conns = append(conns, dial(t, addr))
+	}
+	waitFor(t, "a stall", func() bool { return e.Stats().Cores[0].Stalls > 0 })
+	time.Sleep(20 * time.Millisecond)
+	dial(t, bl.Addr().String())
+	<-b.in // the loop stands in Accept
+	for range 1100 {
+		busySession.Pause() // so many tasks that sockets have their turn in between
+		busySession.Resume()
+	}
+	once.Do(func() { close(gate) })
+	waitFor(t, "an empty ring", func() bool { return e.Stats().Cores[0].RingDepth == 0 })
+	for _, c := range conns {
+		_, _ = c.Write(bytes.Repeat(ping, 3))
+	}
+	time.Sleep(20 * time.Millisecond)
+	close(b.out)
+	waitFor(t, "the messages", func() bool { return e.Stats().MessagesIn >= 24 && e.Stats().Cores[0].RingDepth == 0 })
+	time.Sleep(20 * time.Millisecond)
+	if n := early.Load(); n > 0 {
+		t.Errorf("%d messages before OnOpen", n)
+	}
+}
+
+// slowAccept is a protocol whose Accept waits.
+type slowAccept struct{ in, out chan struct{} }
+
+func (*slowAccept) Name() string              { return "slow" }
+func (*slowAccept) Match([]byte) engine.Match { return engine.MatchYes }
+func (b *slowAccept) Accept(s *engine.Session) engine.Codec {
+	close(b.in)
+	<-b.out
+	return engine.Packets().Accept(s)
+}
+func (*slowAccept) Connect(context.Context, net.Conn, string, engine.Limits) (engine.Codec, []byte, error) {
+	return nil, nil, os.ErrInvalid
+}
+
+// TestFullSocketGoesOn writes in bursts that fill the socket to a peer in another
+// process that reads at once, while others hold the session's lock again and
+// again. The event that says that there is room may come between a write that
+// found none and the writer's note of that; it must not be lost.
+func TestFullSocketGoesOn(t *testing.T) {
+	j := newJournal(nil)
+	e, addr := serve(t, engine.Config{Handler: j, Cores: 1, WriteTimeout: -1,
+		Socket: engine.SocketOptions{WriteBuffer: 4 << 10}})
+	c := dial(t, addr)
+	s := j.session(t)
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat := exec.Command("cat")
+	cat.Stdin = f
+	if err := cat.Start(); err != nil {
+		t.Skip(err)
+	}
+	_ = f.Close()
+	_ = c.Close()
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	for range 3 {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = s.Err()
+				}
+			}
+		})
+	}
+	const size = 40 << 10
+	burst, total := make([]byte, size), uint64(0)
+	for n, end := 0, time.Now().Add(8*time.Second); time.Now().Before(end) && !t.Failed(); n++ {
+		if err := s.Send(burst); err != nil {
+			t.Error(err)
+			break
+		}
+		total += size + framing.PacketHeaderSize
+		since := time.Now()
+		for e.Stats().BytesOut < total && time.Since(since) < 3*time.Second {
+			runtime.Gosched()
+		}
+		if out := e.Stats().BytesOut; out < total {
+			t.Errorf("burst %d: %d bytes wait at a peer that reads", n, total-out)
+			break
+		}
+	}
+	close(stop)
+	others.Wait()
+	s.Abort(nil)
+	_ = cat.Wait()
 }

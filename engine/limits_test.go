@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -214,4 +215,35 @@ func TestWriteTimeoutSparesASlowReader(t *testing.T) {
 		left -= n
 		time.Sleep(60 * time.Millisecond)
 	}
+}
+
+// shy is a protocol that can't tell from fewer than 4 KiB whether it is meant.
+type shy struct{ hello }
+
+func (shy) Name() string { return "shy" }
+func (shy) Match(first []byte) engine.Match {
+	return engine.MatchMore
+}
+
+// TestHazard13SlowLorisInTheFirstBytes drips the bytes that tell the protocol:
+// the deadline counts from the first.
+func TestHazard13SlowLorisInTheFirstBytes(t *testing.T) {
+	e, addr := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 300 * time.Millisecond},
+		shy{hello{engine.Packets()}}, hello{engine.Packets()})
+	c := dial(t, addr)
+	go func() {
+		for {
+			if _, err := c.Write([]byte("z")); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	_ = c.SetReadDeadline(time.Now().Add(3 * time.Second)) // ten times as long as a handshake may take
+	_, err := io.ReadAll(c)
+	_ = c.Close()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal("the handshake goes on and on")
+	}
+	waitFor(t, "its end", func() bool { return e.Stats().Refused["handshake_timeout"] == 1 })
 }

@@ -273,3 +273,100 @@ func TestBlockFailsInInlineDelivery(t *testing.T) {
 	<-answer
 	_ = e
 }
+
+// TestDeliverEndsWithTheSession: a call that waits for room in the ring
+// returns when the session ends, and when the engine does. In Inline dispatch a link's messages don't
+// travel through it.
+func TestDeliverEndsWithTheSession(t *testing.T) {
+	for name, size := range map[string]int{"small": 10, "large": 60_000} {
+		t.Run(name, func(t *testing.T) {
+			gate := make(chan struct{})
+			h := engine.OnMessage(func(*engine.Session, *framing.Message) { <-gate })
+			f := &fake{}
+			e, _ := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, MaxMessageSize: 64 << 10}, f)
+			one, two := f.open(t), f.open(t)
+			failed := make(chan error, 2)
+			for _, l := range []*fakeLink{one, two} {
+				go func() {
+					for {
+						if err := l.session.Deliver(&framing.Message{Payload: make([]byte, size)}); err != nil {
+							failed <- err
+							return
+						}
+					}
+				}()
+			}
+			waitFor(t, "a full ring", func() bool { return one.fill() == 0 })
+			time.Sleep(20 * time.Millisecond)
+			why := errors.New("enough")
+			one.session.Abort(why)
+			if err := <-failed; err != why {
+				t.Fatal(err)
+			}
+			closed := make(chan struct{})
+			go func() { defer close(closed); _ = e.Close() }()
+			if err := <-failed; !errors.Is(err, engine.ErrClosed) {
+				t.Fatal(err)
+			}
+			close(gate)
+			<-closed
+			if n := e.Stats().Active; n != 0 {
+				t.Error(n, " sessions left")
+			}
+		})
+	}
+}
+
+// TestLinkEndings ends a transport's sessions in every order that a Link may.
+func TestLinkEndings(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		why := errors.New("why")
+		for name, c := range map[string]struct {
+			end  func(l *fakeLink)
+			want error
+		}{
+			"ended by the transport":      {func(l *fakeLink) { l.Close(why, false) }, why},
+			"closed, then aborted":        {func(l *fakeLink) { l.session.CloseWith(why); l.session.Abort(nil) }, why},
+			"the peer closed":             {func(l *fakeLink) { l.session.PeerClosed() }, engine.ErrPeerClosed},
+			"the peer closed, then ended": {func(l *fakeLink) { l.session.PeerClosed(); l.Close(why, false) }, nil},
+			"a hold is waited for": {func(l *fakeLink) {
+				l.session.Hold()
+				l.session.PeerClosed()
+				time.Sleep(20 * time.Millisecond)
+				select {
+				case <-l.ended:
+					t.Error("it wasn't")
+				default:
+				}
+				l.session.Release()
+			}, engine.ErrPeerClosed},
+		} {
+			t.Run(name, func(t *testing.T) {
+				var count atomic.Int64
+				j := newJournal(inOrder(t, &count))
+				f := &fake{}
+				e, _ := serve(t, engine.Config{Handler: j, Dispatch: d, Cores: 1}, f)
+				l := f.open(t)
+				j.session(t)
+				for i := range uint32(100) {
+					_ = l.session.Deliver(&framing.Message{ID: i})
+				}
+				waitFor(t, "the messages", func() bool { return count.Load() == 100 })
+				c.end(l)
+				if err := j.reason(t); c.want != nil && err != c.want {
+					t.Error(err)
+				}
+				<-l.ended
+				waitFor(t, "no session", func() bool { return e.Stats().Active == 0 })
+				_ = l.session.Deliver(&framing.Message{}) // late: nobody hears it
+				if err := l.session.Send(nil); err == nil {
+					t.Error("sent after the end")
+				}
+				time.Sleep(5 * time.Millisecond)
+				if len(j.reasons) > 0 || count.Load() != 100 {
+					t.Error("a callback behind OnClose")
+				}
+			})
+		}
+	})
+}

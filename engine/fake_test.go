@@ -1,0 +1,93 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// fake is a transport whose connections are made by the test.
+type fake struct {
+	host   *engine.Host
+	closed []func() // what Endpoint.Close waits for
+}
+
+func (*fake) Name() string { return "fake" }
+func (f *fake) Listen(h *engine.Host, addr string) (engine.Endpoint, error) {
+	f.host = h
+	a, err := net.ResolveUDPAddr("udp", addr)
+	return &fakeEndpoint{f, a}, err
+}
+func (f *fake) Dial(context.Context, *engine.Host, string) (*engine.Session, error) {
+	return nil, errors.ErrUnsupported
+}
+
+type fakeEndpoint struct {
+	fake *fake
+	addr net.Addr
+}
+
+func (e *fakeEndpoint) Addr() net.Addr { return e.addr }
+func (*fakeEndpoint) StopAccepting()   {}
+func (e *fakeEndpoint) Close() error {
+	for _, f := range e.fake.closed {
+		f()
+	}
+	return nil
+}
+
+// fakeLink is a connection of fake: closing it ends the session at once.
+type fakeLink struct {
+	opened  chan struct{} // session is set
+	session *engine.Session
+	once    sync.Once
+	paused  atomic.Bool
+	flushes atomic.Int32
+	onPause func(bool)
+	ended   chan struct{}
+}
+
+func (l *fakeLink) Send(*framing.Message) error { return nil }
+func (l *fakeLink) Flush()                      { l.flushes.Add(1) }
+func (l *fakeLink) PauseReading(p bool) {
+	if l.onPause != nil {
+		l.onPause(p)
+	}
+	l.paused.Store(p)
+}
+func (l *fakeLink) Close(reason error, _ bool) {
+	l.once.Do(func() {
+		go func() {
+			<-l.opened
+			l.session.Ended(reason)
+			close(l.ended)
+		}()
+	})
+}
+
+func (f *fake) open(t testing.TB) *fakeLink {
+	t.Helper()
+	l := &fakeLink{opened: make(chan struct{}), ended: make(chan struct{})}
+	s, err := f.host.Open(l, engine.OpenInfo{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.session = s
+	close(l.opened)
+	return l
+}
+
+// fill puts messages into the ring of l's core until there is no room for one.
+func (l *fakeLink) fill() (n int) {
+	for l.session.TryDeliver(&framing.Message{}) == nil {
+		n++
+	}
+	return n
+}
