@@ -84,10 +84,7 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 		return nil
 	})
 	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
-	fs.StringVar(&secure.cert, "tls-cert", "", "PEM `FILE` of a certificate: serve TLS and wss at the same address too, "+
-		"and QUIC with it; SIGHUP reads it again")
-	fs.StringVar(&secure.key, "tls-key", "", "PEM `FILE` of its key")
-	fs.BoolVar(&secure.selfSigned, "tls-self-signed", false, "serve TLS and wss with a self-made certificate that no client can verify")
+	secure.register(fs)
 	fs.Func("drain-timeout", "`DURATION` that sessions have to end when SIGUSR2 has started a successor (default 30s)", func(v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < 0 {

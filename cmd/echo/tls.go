@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,6 +16,14 @@ import (
 type tlsFlags struct {
 	cert, key  string
 	selfSigned bool
+}
+
+// register adds the flags to fs.
+func (f *tlsFlags) register(fs *flag.FlagSet) {
+	fs.StringVar(&f.cert, "tls-cert", "", "PEM `FILE` of a certificate: serve TLS and wss at the same address too, "+
+		"and QUIC with it; SIGHUP reads it again")
+	fs.StringVar(&f.key, "tls-key", "", "PEM `FILE` of its key")
+	fs.BoolVar(&f.selfSigned, "tls-self-signed", false, "serve TLS and wss with a self-made certificate that no client can verify")
 }
 
 // protocol is the TLS that the flags ask for, its files read; nil without any.
