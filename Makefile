@@ -35,6 +35,10 @@ lint: ## Check format and lint with the pinned golangci-lint.
 fuzz: ## Run each fuzz target for TIME seconds (30).
 	FUZZ_SECONDS=$(TIME) .ci/run fuzz
 
+.PHONY: mutate
+mutate: ## Remove every guard of internal/mutate in turn, and expect red tests.
+	go run ./internal/mutate -all
+
 .PHONY: bench
 bench: ## Run the micro-benchmarks; BENCH=Packet PKG=./framing narrows it.
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
