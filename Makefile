@@ -51,6 +51,10 @@ bench-load: ## Load the echo server, its floor and its rivals side by side, and 
 compare: ## Compare the benchmarks of two revisions: OLD=HEAD~1 NEW=HEAD BENCH=Packet PKG=./framing COUNT=6.
 	bench/revisions.sh '$(OLD)' '$(NEW)' '$(PKG)' '$(BENCH)' '$(COUNT)'
 
+.PHONY: revisions
+revisions: ## Load the echo server of two revisions side by side: OLD=HEAD~1 NEW=HEAD, or NEW=worktree.
+	go run ./bench/compare --revisions '$(OLD),$(NEW)'
+
 .PHONY: ci
 ci: ## Run everything that CI runs.
 	.ci/run

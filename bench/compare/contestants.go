@@ -89,7 +89,7 @@ var tcpGroup = group{
 		{name: "nbio", program: "nbio", scheme: "tcp"},
 		{name: "netpoll", program: "netpoll", scheme: "tcp", uncounted: true},
 	}, millrace("tcp", "", false)...),
-	scenarios: []scenario{closed(8, 1000), closed(100, 16), closed(100, 1), closed(1000, 1)},
+	scenarios: []scenario{closed(8, 1000), closed(100, 16), closed(8, 1), closed(100, 1), closed(1000, 1)},
 	goals: []goal{
 		{1, closed(8, 1000), inline, rate, toFloor, 0.90},
 		{1, closed(8, 1000), inline, rate, toNamed, 2.4},

@@ -15,7 +15,14 @@ type settings struct {
 	rounds           int
 	duration, warmup time.Duration
 	write            string // file; empty for none
+
+	// Two builds of our own server to compare with each other: revisions or
+	// paths of executables. Empty for the comparison with rivals.
+	revisions, binaries [2]string
 }
+
+// pairs reports whether two builds of our own server are compared.
+func (s *settings) pairs() bool { return s.revisions[0] != "" || s.binaries[0] != "" }
 
 // parseFlags reads args, and writes what is wrong with them to stderr.
 func parseFlags(args []string, stderr io.Writer) (settings, error) {
@@ -23,12 +30,18 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	var names, only string
 	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&names, "group", groupNames(), "`LIST` of groups, with commas")
+	fs.StringVar(&names, "group", "", "`LIST` of groups, with commas, of "+groupNames(groups)+" (default all; all but open with --revisions and --binaries)")
 	fs.StringVar(&only, "only", "", "`NAME`: only contestants whose name holds this; nothing is written then")
 	fs.IntVar(&set.rounds, "rounds", 5, "rounds, 1 to 50")
 	fs.DurationVar(&set.duration, "duration", 1500*time.Millisecond, "measured time a run, up to 1m")
 	fs.DurationVar(&set.warmup, "warmup", 300*time.Millisecond, "load before that, up to 1m")
 	fs.StringVar(&set.write, "write", "bench/RESULTS.md", "`FILE` whose tables are replaced, from the repository's root; empty for none")
+	fs.Func("revisions", "`OLD,NEW`: compare the echo server of two revisions, with nothing else, and write nothing; worktree stands for the files as they are", func(v string) error {
+		return parsePair(v, &set.revisions)
+	})
+	fs.Func("binaries", "`OLD,NEW`: the same with two builds of cmd/echo", func(v string) error {
+		return parsePair(v, &set.binaries)
+	})
 	if err := fs.Parse(args); err != nil {
 		return set, err
 	}
@@ -42,36 +55,52 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		err = errors.New("--duration must be above 0 and up to 1m")
 	case set.warmup <= 0 || set.warmup > time.Minute:
 		err = errors.New("--warmup must be above 0 and up to 1m")
+	case set.revisions[0] != "" && set.binaries[0] != "":
+		err = errors.New("--revisions and --binaries exclude each other")
+	case set.pairs():
+		set.groups, err = chooseOurs(names, only)
 	default:
-		set.groups, err = choose(names, only)
+		set.groups, err = choose(groups, names, only)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "compare:", err)
 	}
-	if only != "" {
+	if only != "" || set.pairs() {
 		set.write = "" // a part would replace the whole
 	}
 	return set, err
 }
 
-func groupNames() string {
-	names := make([]string, len(groups))
-	for i, g := range groups {
+func parsePair(v string, pair *[2]string) error {
+	before, after, _ := strings.Cut(v, ",")
+	if before == "" || after == "" || strings.Contains(after, ",") {
+		return errors.New("must be OLD,NEW")
+	}
+	*pair = [2]string{before, after}
+	return nil
+}
+
+func groupNames(of []group) string {
+	names := make([]string, len(of))
+	for i, g := range of {
 		names[i] = g.name
 	}
 	return strings.Join(names, ",")
 }
 
-// choose returns the groups named in list, with those of their contestants
-// whose name holds only.
-func choose(list, only string) ([]group, error) {
+// choose returns the groups of all that list names, with those of their
+// contestants whose name holds only. An empty list names all.
+func choose(all []group, list, only string) ([]group, error) {
+	if list == "" {
+		list = groupNames(all)
+	}
 	var chosen []group
 	for name := range strings.SplitSeq(list, ",") {
-		i := slices.IndexFunc(groups, func(g group) bool { return g.name == name })
+		i := slices.IndexFunc(all, func(g group) bool { return g.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("--group: there is no %q; there are %s", name, groupNames())
+			return nil, fmt.Errorf("--group: there is no %q; there are %s", name, groupNames(all))
 		}
-		g := groups[i]
+		g := all[i]
 		g.contestants = slices.DeleteFunc(slices.Clone(g.contestants), func(c contestant) bool {
 			return !strings.Contains(strings.ToLower(c.name), strings.ToLower(only))
 		})
@@ -83,4 +112,18 @@ func choose(list, only string) ([]group, error) {
 		return nil, fmt.Errorf("--only: no contestant of %s is called %q", list, only)
 	}
 	return chosen, nil
+}
+
+// chooseOurs is choose among our own servers in a closed loop: an open one gives
+// the rate, and there would be nothing to compare.
+func chooseOurs(list, only string) ([]group, error) {
+	var all []group
+	for _, g := range groups {
+		if g.name == openGroup.name {
+			continue
+		}
+		g.contestants = slices.DeleteFunc(slices.Clone(g.contestants), func(c contestant) bool { return c.role != ours })
+		all = append(all, g)
+	}
+	return choose(all, list, only)
 }

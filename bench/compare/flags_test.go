@@ -18,6 +18,12 @@ func TestMisuse(t *testing.T) {
 		{"--group udp", `"udp"`},
 		{"--group tcp,", `""`},
 		{"--only nginx", "nginx"},
+		{"--revisions HEAD", "OLD,NEW"},
+		{"--revisions ,HEAD", "OLD,NEW"},
+		{"--binaries a,b,c", "OLD,NEW"},
+		{"--revisions a,b --binaries a,b", "--binaries"},
+		{"--revisions a,b --group open", `"open"`},
+		{"--revisions a,b --only gnet", "gnet"},
 		{"--speed 11", "speed"},
 		{"now", "now"},
 	} {
@@ -37,6 +43,8 @@ func TestChoose(t *testing.T) {
 		{"--group tcp --only millrace", "tcp:Millrace, inline;Millrace, workers"},
 		{"--only gobwas", "ws:gobwas + bufio"},
 		{"--group ws,tcp --only nbio", "ws:nbio tcp:nbio"},
+		{"--revisions a,b --group quic", "quic:Millrace, inline;Millrace, workers"},
+		{"--binaries a,b --only inline", "tcp:Millrace, inline ws:Millrace, inline tls:Millrace, inline quic:Millrace, inline"},
 	} {
 		set, err := parseFlags(strings.Fields(c.args), io.Discard)
 		if err != nil {
@@ -50,7 +58,7 @@ func TestChoose(t *testing.T) {
 			}
 			got = append(got, g.name+":"+strings.Join(names, ";"))
 		}
-		if strings.Join(got, " ") != c.want || set.write != "" && strings.Contains(c.args, "--only") {
+		if strings.Join(got, " ") != c.want || set.write != "" && (strings.Contains(c.args, "--only") || set.pairs()) {
 			t.Errorf("%s: %q, want %q; writes %q", c.args, got, c.want, set.write)
 		}
 	}

@@ -3,6 +3,11 @@
 //
 //	go run ./bench/compare [--group LIST] [--rounds 5] [--duration 1.5s]
 //	    [--warmup 300ms] [--only NAME] [--write FILE]
+//	go run ./bench/compare --revisions OLD,NEW | --binaries OLD,NEW
+//	    [--group LIST] [--rounds 5] [--duration 1.5s] [--warmup 300ms] [--only NAME]
+//
+// The second form compares two builds of the echo server with each other, and
+// prints which loads got slower.
 //
 // The servers take turns within each round, and each round gives its own ratios:
 // on a machine that others use too, a figure means something only beside one
@@ -39,7 +44,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return 2
 	}
-	err = compare(ctx, set, stdout, stderr)
+	if set.pairs() {
+		err = comparePairs(ctx, set, stdout, stderr)
+	} else {
+		err = compare(ctx, set, stdout, stderr)
+	}
 	switch {
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "compare: interrupted")
@@ -92,4 +101,27 @@ func compare(ctx context.Context, set settings, stdout, progress io.Writer) erro
 		}
 	}
 	return nil
+}
+
+// comparePairs measures two builds of our server.
+func comparePairs(ctx context.Context, set settings, stdout, progress io.Writer) error {
+	root, err := findRoot(ctx)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "millrace-compare-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	sides, err := makeSides(ctx, root, dir, set)
+	if err != nil {
+		return err
+	}
+	all := regimes(set.groups)
+	err = measurePairs(ctx, all, sides, set, progress)
+	if len(all[0].old) > 0 {
+		fmt.Fprint(stdout, pairsReport(all, sides, set))
+	}
+	return err
 }
