@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/millrace/millrace/framing"
+import (
+	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/packet"
+)
 
 // Reply answers m with payload: a Request by the Response of the same ID,
 // anything else by a OneWay of the same ID; on the stream that m came on, as
@@ -14,9 +17,9 @@ func (s *Session) Reply(m *framing.Message, payload []byte) error {
 		return s.reply(m, payload, nil)
 	}
 	at := len(l.b)
-	if end := at + framing.PacketHeaderSize + len(payload); end <= l.packets && !l.broken.Load() {
+	if end := at + packet.HeaderSize + len(payload); end <= l.packets && !l.broken.Load() {
 		l.b = l.b[:end]
-		framing.PutPacketReply(l.b[at:], m, payload)
+		packet.PutReply(l.b[at:], m.Type == framing.Request, m.BizType, m.ID, payload)
 		l.messages++
 		return nil
 	}

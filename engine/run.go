@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/packet"
 )
 
 // decodeRun is decodeAll for packets on their way to a worker. The loop only
@@ -15,7 +16,7 @@ func (s *Session) decodeRun(b []byte) (rest []byte, delivered int) {
 	c := s.core
 	limit, room := s.core.engine.lim.MaxMessageSize, c.share-recordIDSize
 	for {
-		run, count := framing.PacketRun(b, limit, room)
+		run, count := packet.Run(b, limit, room)
 		if run > 0 {
 			if !c.putFrames(s, b[:run]) {
 				s.unparsed = true
@@ -52,10 +53,10 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 	limit, h := s.core.engine.lim.MaxMessageSize, c.handler
 	for off := 0; ; {
 		p := b[off:]
-		if len(p) < framing.PacketHeaderSize {
+		if len(p) < packet.HeaderSize {
 			return s.lastPacket(p, delivered)
 		}
-		head := framing.ReadPacketHeader(p)
+		head := packet.ReadHeader(p)
 		n, ok := head.Size(limit)
 		if !ok || n > len(p) {
 			return s.lastPacket(p, delivered)
@@ -64,7 +65,7 @@ func (s *Session) handlePackets(b []byte) (rest []byte, delivered int) {
 			s.inputDone = true
 			return nil, delivered
 		}
-		head.Fill(&c.m, p[framing.PacketHeaderSize:n:n])
+		fillPacket(&c.m, head, p[packet.HeaderSize:n:n])
 		if off == 0 && n < len(b) {
 			c.openLane(s)
 		}
@@ -113,9 +114,9 @@ func (c *consumer) frames(s *Session, p []byte) {
 	limit, h := s.core.engine.lim.MaxMessageSize, c.handler
 	for off := 0; off < len(p) && !s.muted.Load(); {
 		b := p[off:]
-		head := framing.ReadPacketHeader(b)
+		head := packet.ReadHeader(b)
 		n, _ := head.Size(limit)
-		head.Fill(&c.m, b[framing.PacketHeaderSize:n:n])
+		fillPacket(&c.m, head, b[packet.HeaderSize:n:n])
 		if off == 0 && n < len(p) {
 			c.openLane(s)
 		}
@@ -124,5 +125,24 @@ func (c *consumer) frames(s *Session, p []byte) {
 		if c.lane.broken.Load() {
 			c.closeLane(false)
 		}
+	}
+}
+
+// fillPacket sets every field of m to those of the packet with header h. body is
+// the bytes behind the header, which m aliases. Any larger, and it would not be
+// inlined.
+func fillPacket(m *framing.Message, h packet.Header, body []byte) {
+	m.Payload = body
+	m.Ext = nil
+	m.Stream = 0
+	m.ID = uint32(h.Head)
+	m.Flags = framing.Flags(h.Tail)
+	m.Type = framing.Type(h.Head >> 40)
+	m.BizType = uint8(h.Head >> 32)
+	m.Compression = framing.Compression(h.Head >> 48)
+	m.Text = false
+	m.Datagram = false
+	if n := h.Tail >> 48; n != 0 {
+		m.Ext, m.Payload = body[:n:n], body[n:]
 	}
 }

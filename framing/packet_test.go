@@ -128,7 +128,6 @@ func FuzzPacket(f *testing.F) {
 	f.Add(packetHead(65535, 1<<32-1), uint16(16), uint32(1), uint16(0), uint32(0))
 	f.Fuzz(func(t *testing.T, data []byte, cut uint16, id uint32, flags uint16, kind uint32) {
 		fuzzDecode(t, Packet{}, data, int(cut), true)
-		comparePacketRun(t, data, int(cut))
 		at := min(int(cut), len(data))
 		m := Message{
 			Ext: data[:at], Payload: data[at:], ID: id, Flags: Flags(flags),
@@ -138,52 +137,12 @@ func FuzzPacket(f *testing.F) {
 	})
 }
 
-// comparePacketRun compares PacketRun with what Decode finds one after another.
-func comparePacketRun(t *testing.T, data []byte, limit int) {
-	t.Helper()
-	const max = 1 << 10
-	var m Message
-	size, count := 0, 0
-	for {
-		n, _ := Packet{}.Decode(data[size:], 0, max, &m)
-		if n == 0 || size+n > limit {
-			break
-		}
-		size += n
-		count++
-	}
-	if s, c := PacketRun(data, max, limit); s != size || c != count {
-		t.Errorf("PacketRun: %d packets in %d bytes; Decode: %d in %d", c, s, count, size)
-	}
-}
-
-func TestPacketRun(t *testing.T) {
-	var wire []byte
-	for i := range 20 {
-		wire, _ = AppendPacket(wire, &Message{ID: uint32(i), Ext: make([]byte, i%3), Payload: make([]byte, i*7)})
-	}
-	wrong := append(bytes.Clone(wire), 2)
-	large := append(bytes.Clone(wire), packetHead(0, 1<<10+1)...)
-	for limit := range len(wire) + 40 {
-		comparePacketRun(t, wire, limit)
-		comparePacketRun(t, wire[:limit/2], limit)
-		comparePacketRun(t, wrong, limit)
-		comparePacketRun(t, large, limit)
-	}
-	if size, count := PacketRun(wire, 1<<10, len(wire)); size != len(wire) || count != 20 {
-		t.Errorf("%d packets in %d bytes", count, size)
-	}
-}
-
 // TestPacketSizeDoesNotWrap: on a 32-bit int a body near MaxInt32 plus the header must not wrap around.
 func TestPacketSizeDoesNotWrap(t *testing.T) {
 	b := []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0}
 	var m Message
 	if n, err := (Packet{}).Decode(b, 0, math.MaxInt, &m); n != 0 {
 		t.Error(n, err)
-	}
-	if size, count := PacketRun(b, math.MaxInt, 1<<20); size != 0 || count != 0 {
-		t.Error(size, count)
 	}
 }
 
