@@ -1,10 +1,10 @@
 package engine
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 
+	"github.com/millrace/millrace/internal/proxyproto"
 	"github.com/millrace/millrace/internal/reactor"
 )
 
@@ -59,9 +59,9 @@ func (p *ProxyProtocol) trusts(remote netip.AddrPort, unixSocket bool) bool {
 // takeHeader reads the PROXY header in front of b. It returns what is behind it;
 // ok is false when more is needed, or the session ends. On the loop.
 func (s *Session) takeHeader(b []byte) (rest []byte, ok bool) {
-	src, n, err := parseProxyHeader(b)
+	src, n, err := proxyproto.Parse(b)
 	if err != nil {
-		s.endAfterMessages(err)
+		s.endAfterMessages(proxyError(err))
 		return nil, false
 	}
 	if n == 0 {
@@ -126,6 +126,4 @@ func (a *admission) enterAddr(cfg *Config, addr netip.Addr) bool {
 	return true
 }
 
-var errNoProxyHeader = proxyError("neither version's signature")
-
-func proxyError(text string) error { return fmt.Errorf("%w: %w", ErrProxyHeader, errors.New(text)) }
+func proxyError(reason error) error { return fmt.Errorf("%w: %w", ErrProxyHeader, reason) }
