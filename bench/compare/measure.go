@@ -9,6 +9,9 @@ import (
 	"github.com/millrace/millrace/bench"
 )
 
+// errNoMessage: the server is slow, stuck or, beside busy neighbours, not run.
+var errNoMessage = errors.New("no message came back in time")
+
 // measure starts g's contestants from dir and loads them, in turn within each
 // round. When ctx ends or a run fails it returns what the scenarios have so far,
 // and the error.
@@ -84,7 +87,7 @@ func (s *server) run(ctx context.Context, cfg bench.Config) (sample, error) {
 	case err == nil && got.Errors > 0:
 		err = fmt.Errorf("%d sessions failed: %s", got.Errors, got.FirstError)
 	case err == nil && got.Messages == 0:
-		err = errors.New("no message came back in time")
+		err = errNoMessage
 	case err == nil:
 		err = usageErr
 	}

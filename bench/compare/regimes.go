@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -11,6 +12,9 @@ import (
 
 // slowerBy is how much a regime may lose before it is marked.
 const slowerBy = 0.03
+
+// stallTries is how often a pair is measured that brings nothing.
+const stallTries = 3
 
 // A regime is one load on one of our servers, with the samples of both sides.
 // Samples of the same index were measured one right after the other.
@@ -53,10 +57,27 @@ func measurePairs(ctx context.Context, all []*regime, sides [2]side, set setting
 }
 
 // measurePair adds one sample of each side, and measures side first before the
-// other. Each sample has a process of its own: the layout of a process's memory,
-// which is random, can make a difference of a few percent as long as it lives.
+// other. A pair in which nothing came back is measured again: on a busy machine
+// a stall can last longer than a run.
 func (r *regime) measurePair(ctx context.Context, sides [2]side, first int, set settings) error {
 	var got [2]sample
+	var err error
+	for range stallTries {
+		got, err = r.tryPair(ctx, sides, first, set)
+		if !errors.Is(err, errNoMessage) || errors.Is(err, errEnded) {
+			break
+		}
+	}
+	if err == nil {
+		r.old, r.new = append(r.old, got[0]), append(r.new, got[1])
+	}
+	return err
+}
+
+// tryPair loads both sides once. Each sample has a process of its own: the layout
+// of a process's memory, which is random, can make a difference of a few percent
+// as long as it lives.
+func (r *regime) tryPair(ctx context.Context, sides [2]side, first int, set settings) (got [2]sample, err error) {
 	for _, i := range [2]int{first, 1 - first} {
 		c := r.contestant
 		c.program = sides[i].path
@@ -67,11 +88,10 @@ func (r *regime) measurePair(ctx context.Context, sides [2]side, first int, set 
 			s.stop()
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", sides[i].about, err)
+			return got, fmt.Errorf("%s: %w", sides[i].about, err)
 		}
 	}
-	r.old, r.new = append(r.old, got[0]), append(r.new, got[1])
-	return nil
+	return got, nil
 }
 
 // pairsReport is the table of all regimes that were measured, and the line with
@@ -89,12 +109,10 @@ func pairsReport(all []*regime, sides [2]side, set settings) string {
 		if mark != "" {
 			slower++
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", r,
-			human(median(collect(r.old, rate.of))), human(median(collect(r.new, rate.of))), spread(rate.ratios(r.new, r.old)),
-			digits(median(collect(r.old, cpu.of))), digits(median(collect(r.new, cpu.of))), spread(cpu.ratios(r.new, r.old)), mark)
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", r, strings.Join(append(r.cells(rate, human), r.cells(cpu, digits)...), " | "), mark)
 	}
 	fmt.Fprintf(&b, "\nGeometric mean of %d regimes: messages/s %.3fx, server CPU a message %.3fx; slower by more than %.0f %%: %d.\n",
-		len(all), meanRatio(all, rate), meanRatio(all, cpu), 100*slowerBy, slower)
+		len(all), geometricMean(all, rate), geometricMean(all, cpu), 100*slowerBy, slower)
 	return b.String()
 }
 
@@ -128,12 +146,17 @@ func isSlower(m metric, ratio float64) bool {
 	return ratio < 1-slowerBy
 }
 
-func spread(ratios []float64) string {
-	return fmt.Sprintf("%.3f (%.2f..%.2f)", median(ratios), slices.Min(ratios), slices.Max(ratios))
+// cells are the table's columns for m.
+func (r *regime) cells(m metric, format func(float64) string) []string {
+	ratios := m.ratios(r.new, r.old)
+	return []string{
+		format(median(collect(r.old, m.of))), format(median(collect(r.new, m.of))),
+		fmt.Sprintf("%.3f (%.2f..%.2f)", median(ratios), slices.Min(ratios), slices.Max(ratios)),
+	}
 }
 
-// meanRatio is the geometric mean over all of the median ratios by m.
-func meanRatio(all []*regime, m metric) float64 {
+// geometricMean is that of the median ratios by m.
+func geometricMean(all []*regime, m metric) float64 {
 	sum := 0.0
 	for _, r := range all {
 		sum += math.Log(median(m.ratios(r.new, r.old)))

@@ -3,13 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"math"
+	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/millrace/millrace/framing"
 )
 
 // samples have the rates and the CPU times of rounds.
@@ -80,11 +86,11 @@ func TestMark(t *testing.T) {
 	}
 }
 
-func TestMeanRatio(t *testing.T) {
+func TestGeometricMean(t *testing.T) {
 	one := regime{old: samples([]float64{1}, []float64{1}), new: samples([]float64{4}, []float64{1})}
 	other := regime{old: samples([]float64{1}, []float64{1}), new: samples([]float64{0.25}, []float64{9})}
 	all := []*regime{&one, &other}
-	if r, c := meanRatio(all, rate), meanRatio(all, cpu); math.Abs(r-1) > 1e-9 || math.Abs(c-3) > 1e-9 {
+	if r, c := geometricMean(all, rate), geometricMean(all, cpu); math.Abs(r-1) > 1e-9 || math.Abs(c-3) > 1e-9 {
 		t.Errorf("rate %v, CPU %v", r, c)
 	}
 }
@@ -127,6 +133,65 @@ func TestPairsOfOneBinary(t *testing.T) {
 	for _, want := range []string{"old: " + binary, "| tls, inline, 8 x 1000 |", "| tls, inline, 100 x 1 |", "Geometric mean of 2 regimes"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("no %q in\n%s", want, &stdout)
+		}
+	}
+}
+
+// slowServer answers each request of 4 bytes, but later than a run of 50 ms ends.
+func slowServer(t *testing.T) net.Addr {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				b := make([]byte, framing.PacketHeaderSize+4)
+				for {
+					if _, err := io.ReadFull(c, b); err != nil {
+						return
+					}
+					time.Sleep(300 * time.Millisecond)
+					b[2] = byte(framing.Response)
+					if _, err := c.Write(b); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr()
+}
+
+// TestStall checks that a pair in which nothing comes back is tried again, and
+// one whose server ends isn't.
+func TestStall(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("there is no load here")
+	}
+	addr := slowServer(t).String()
+	for _, c := range []struct {
+		then  string
+		want  error
+		tries int
+	}{
+		{"exec sleep 60", errNoMessage, stallTries},
+		{"exit 3", errEnded, 1},
+	} {
+		dir := script(t, "echo started >> \"$0.log\"\necho ready tcp://"+addr+"\n"+c.then+"\n")
+		s := side{path: filepath.Join(dir, "server")}
+		r := regime{contestant: contestant{scheme: "tcp"}, scenario: closed(1, 1)}
+		err := r.measurePair(context.Background(), [2]side{s, s}, 0, settings{duration: 50 * time.Millisecond, warmup: time.Millisecond})
+		log, _ := os.ReadFile(s.path + ".log")
+		if tries := bytes.Count(log, []byte("started")); !errors.Is(err, c.want) || tries != c.tries || len(r.old) > 0 {
+			t.Errorf("%s: %v after %d tries, want %v after %d", c.then, err, tries, c.want, c.tries)
 		}
 	}
 }

@@ -30,6 +30,8 @@ const (
 	diedTimeout  = 500 * time.Millisecond
 )
 
+var errEnded = errors.New("its process has ended")
+
 // start starts c from dir on a port of its own and waits for its ready line.
 func start(dir string, c contestant) (*server, error) {
 	cmd := exec.Command(filepath.Join(dir, c.program), append([]string{"--addr", "127.0.0.1:0"}, c.args...)...)
@@ -86,7 +88,7 @@ func readyURL(out io.Reader, c contestant) (string, error) {
 func (s *server) died() error {
 	select {
 	case <-s.exited:
-		return fmt.Errorf("its process has ended: %s", s.cmd.ProcessState)
+		return fmt.Errorf("%w: %s", errEnded, s.cmd.ProcessState)
 	case <-time.After(diedTimeout):
 		return nil
 	}
