@@ -13,7 +13,8 @@ func (s *Session) Establish() {
 	}
 	s.out.mu.Unlock()
 	if !ok {
-		return // it failed meanwhile
+		s.inputDone = true // it failed meanwhile: the handler never hears of it
+		return
 	}
 	s.opened = true
 	if s.listener != nil {

@@ -63,6 +63,7 @@ var (
 
 var (
 	errUnknownProtocol = fmt.Errorf("%w: no protocol of this listener starts like this", ErrProtocol)
+	errEarlyMessage    = fmt.Errorf("%w: a message before the end of the handshake", ErrProtocol)
 	errNoSlot          = fmt.Errorf("%w: all session slots of the core are in use", ErrRefused)
 	errMaxSessions     = fmt.Errorf("%w: Config.MaxSessions are there", ErrRefused)
 	errMaxPerAddr      = fmt.Errorf("%w: Config.MaxSessionsPerAddr are there", ErrRefused)

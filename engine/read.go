@@ -179,6 +179,10 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 	}
 	delivered := 0
 	for len(b) > 0 {
+		if s.inputDone {
+			b = nil // the handshake could not be completed
+			break
+		}
 		if s.packets {
 			var n int
 			if c.inline {
@@ -220,6 +224,10 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 		}
 		b, seen = b[n:], 0
 		if !ok {
+			continue
+		}
+		if !s.opened {
+			s.endAfterMessages(errEarlyMessage)
 			continue
 		}
 		if c.inline && s.muted.Load() {

@@ -1,0 +1,108 @@
+package engine_test
+
+import (
+	"context"
+	"net"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// scripted is a stranger's stream protocol: packets, except where a test has set
+// a function of its own.
+type scripted struct {
+	match   func(first []byte) engine.Match
+	accept  func(s *engine.Session) engine.Codec
+	connect func(conn net.Conn) (engine.Codec, []byte, error)
+	codec   scriptedCodec // copied for each session
+}
+
+func (*scripted) Name() string { return "scripted" }
+
+func (p *scripted) Match(first []byte) engine.Match {
+	if p.match != nil {
+		return p.match(first)
+	}
+	return engine.MatchYes
+}
+
+func (p *scripted) Accept(s *engine.Session) engine.Codec {
+	if p.accept != nil {
+		return p.accept(s)
+	}
+	return p.newCodec()
+}
+
+func (p *scripted) Connect(_ context.Context, conn net.Conn, _ string, _ engine.Limits) (engine.Codec, []byte, error) {
+	if p.connect != nil {
+		return p.connect(conn)
+	}
+	return p.newCodec(), nil, nil
+}
+
+func (p *scripted) newCodec() engine.Codec {
+	c := p.codec
+	if c.Codec == nil {
+		c.Codec = engine.Packets().Accept(nil)
+	}
+	return &c
+}
+
+// scriptedCodec is a codec of scripted.
+type scriptedCodec struct {
+	engine.Codec
+
+	// greeting takes part of b before messages flow, and returns 0 for more bytes.
+	// It has the session opened, or not.
+	greeting func(s *engine.Session, b []byte) (n int, err error)
+	decode   func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error)
+	append   func(dst []byte, m *framing.Message) ([]byte, error)
+	goodbye  func(dst []byte, reason error) []byte
+	needs    func() bool
+	greeted  bool
+}
+
+func (c *scriptedCodec) NeedsHandshake() bool {
+	if c.needs != nil {
+		return c.needs()
+	}
+	return c.greeting != nil
+}
+
+func (c *scriptedCodec) Decode(s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	if c.greeting != nil && !c.greeted {
+		n, err := c.greeting(s, b)
+		c.greeted = n > 0
+		return n, false, err
+	}
+	if c.decode != nil {
+		return c.decode(c.Codec, s, b, seen, m)
+	}
+	return c.Codec.Decode(s, b, seen, m)
+}
+
+func (c *scriptedCodec) Append(dst []byte, m *framing.Message) ([]byte, error) {
+	if c.append != nil {
+		return c.append(dst, m)
+	}
+	return c.Codec.Append(dst, m)
+}
+
+func (c *scriptedCodec) Goodbye(dst []byte, reason error) []byte {
+	if c.goodbye != nil {
+		return c.goodbye(dst, reason)
+	}
+	return c.Codec.Goodbye(dst, reason)
+}
+
+// greets opens the session when want has come.
+func greets(want string, then func(s *engine.Session)) func(*engine.Session, []byte) (int, error) {
+	return func(s *engine.Session, b []byte) (int, error) {
+		if len(b) < len(want) {
+			return 0, nil
+		}
+		then(s)
+		s.Establish()
+		return len(want), nil
+	}
+}
