@@ -183,6 +183,10 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 			b = nil // the handshake could not be completed
 			break
 		}
+		if s.stalled {
+			s.unparsed = true // OnOpen found no room in the ring, and comes first
+			break
+		}
 		if s.packets {
 			var n int
 			if c.inline {
