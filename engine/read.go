@@ -203,6 +203,7 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 				if b, ok = s.takeHeader(b); !ok {
 					break
 				}
+				seen = 0 // it counted bytes of the header
 				continue
 			}
 			if rest, done := s.layerTLS(b); done {
