@@ -61,11 +61,15 @@ func (s *Session) goodbyeLocked(reason error) {
 		return
 	}
 	t := newBlock(maxControlBytes)
-	t.b = s.codec.Goodbye(t.b, reason)
-	if len(t.b) == 0 {
+	b, err := goodbye(s.codec, t.b, reason)
+	if p, ok := err.(*PanicError); ok { //nolint:errorlint // as goodbye made it
+		s.notePanicLocked(p)
+	}
+	if len(b) == 0 {
 		t.free()
 		return
 	}
+	t.b = b
 	s.out.pending += len(t.b)
 	s.out.push(t)
 }

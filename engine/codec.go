@@ -63,12 +63,16 @@ func (s *Session) sniff(b []byte) bool {
 
 // adopt gives s the protocol that it speaks. On the loop.
 func (s *Session) adopt(p *streamProtocol) {
+	defer s.recoverDecode()
 	s.transport = p.stats
 	if s.tls != nil {
 		s.transport = p.secure
 	}
 	s.transport.active.Add(1)
 	s.setCodec(p.protocol.Accept(s))
+	if s.codec == nil {
+		panic("StreamProtocol.Accept returned no codec")
+	}
 	if s.refusal != nil {
 		s.inputDone = true
 		s.end(s.refusal, false)

@@ -140,9 +140,7 @@ func (c *consumer) recover(s *Session) {
 		return
 	}
 	err := &PanicError{Value: v, Stack: debug.Stack()}
-	c.core.stats.panics.Add(1)
-	c.core.engine.cfg.Logger.Error("handler panicked", "session", s.id, "transport", s.Transport(),
-		"panic", v, "stack", string(err.Stack))
+	s.notePanic(err)
 	s.end(err, false)
 }
 

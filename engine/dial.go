@@ -45,7 +45,7 @@ func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) 
 		return nil, err
 	}
 	unwatch := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	codec, rest, err := p.Connect(ctx, conn, peerHost(addr), e.lim)
+	codec, rest, err := connect(ctx, p, conn, peerHost(addr), e.lim)
 	if !unwatch() && err == nil {
 		err = context.Cause(ctx)
 	}

@@ -44,12 +44,17 @@ func (l *lane) append(m *framing.Message) bool {
 		l.consumer.openLane(s)
 	}
 	if l.session == s && !l.broken.Load() && len(l.b)+size <= l.limit {
-		if b, err := s.codec.Append(l.b, m); err == nil {
+		b, err := encode(s.codec, l.b, m)
+		if err == nil {
 			if len(b) > len(l.b) {
 				l.b = b
 				l.messages++
 			}
 			return true
+		}
+		if p, ok := err.(*PanicError); ok { //nolint:errorlint // as encode made it
+			s.notePanic(p)
+			s.end(p, false)
 		}
 	}
 	l.consumer.closeLane(false)

@@ -73,7 +73,7 @@ func (o *Outbox) append(enc Appender, m *framing.Message) error {
 		t = newBlock(o.nextSize(size + encodeSlack))
 	}
 	before := len(t.b)
-	b, err := enc.Append(t.b, m)
+	b, err := encode(enc, t.b, m)
 	if err != nil {
 		if t != o.tail {
 			t.free()

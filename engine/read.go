@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"io"
-	"runtime/debug"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -253,18 +252,6 @@ func (s *Session) decodeAll(b []byte, seen int) (rest []byte) {
 		s.throttleInput(delivered)
 	}
 	return b
-}
-
-// recoverDecode ends the session whose codec or inline handler panicked.
-func (s *Session) recoverDecode() {
-	if v := recover(); v != nil {
-		err := &PanicError{Value: v, Stack: debug.Stack()}
-		s.core.stats.panics.Add(1)
-		s.core.engine.cfg.Logger.Error("handler panicked", "session", s.id, "transport", s.Transport(),
-			"panic", v, "stack", string(err.Stack))
-		s.inputDone = true
-		s.end(err, false)
-	}
 }
 
 // deliver hands one message to the handler or to the ring; false when the

@@ -171,6 +171,10 @@ func (s *Session) sendLocked(m *framing.Message) error {
 			}
 			s.failLocked(err)
 		}
+		if p, ok := err.(*PanicError); ok && s.out.refused == nil { //nolint:errorlint // as encode made it
+			s.notePanicLocked(p)
+			s.endLocked(p, false)
+		}
 		return err
 	}
 	s.congestLocked()
