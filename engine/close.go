@@ -33,7 +33,7 @@ func (s *Session) end(reason error, abort bool) {
 		s.setReasonLocked(reason)
 		s.out.mu.Unlock()
 		s.wakeDeliverers()
-		s.link.Close(reason, abort)
+		s.closeLink(reason, abort)
 		return
 	}
 	s.endLocked(reason, abort)

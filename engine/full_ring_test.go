@@ -78,7 +78,7 @@ func (r *fullRing) drain(t *testing.T) {
 // decodesWhenThereIsRoom is a Decode that lets the ring drain before it returns
 // its first message: so OnOpen, if it is still to come, would find the message
 // in front of it.
-func (r *fullRing) decodesWhenThereIsRoom(t *testing.T) func(engine.Codec, *engine.Session, []byte, int, *framing.Message) (int, bool, error) {
+func (r *fullRing) decodesWhenThereIsRoom(t *testing.T) decodeFunc {
 	var once sync.Once
 	return func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
 		once.Do(func() { r.drain(t) })

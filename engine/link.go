@@ -81,6 +81,9 @@ func (s *Session) endLinkAfterMessages(reason error) {
 // after the messages delivered before. Once for each session that Host.Open
 // returned; it may wait for room in the ring.
 func (s *Session) Ended(reason error) {
+	if s.link.gone.Swap(true) {
+		return
+	}
 	s.out.mu.Lock()
 	s.closing.Store(true) // nothing can be sent; what was delivered is handled
 	if s.out.refused == nil {

@@ -17,6 +17,7 @@ type attachedLink struct {
 	local  netip.AddrPort
 	turn   *turn        // Inline: who may run a callback; nil in Workers dispatch
 	tell   atomic.Int32 // calls of tellReading that are not answered yet
+	gone   atomic.Bool  // Ended was called
 	resume *time.Timer  // ends the throttle's pause; guarded by the throttle's mu
 }
 
@@ -79,7 +80,7 @@ func (s *Session) tellReading() {
 	}
 	for told := int32(1); told > 0; {
 		calls := l.tell.Load()
-		l.PauseReading(s.readBlocks.Load() > 0)
+		s.pauseLink(s.readBlocks.Load() > 0)
 		told = l.tell.Add(-calls)
 	}
 }

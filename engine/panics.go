@@ -69,3 +69,39 @@ func (s *Session) recoverDecode() {
 		s.end(err, false)
 	}
 }
+
+func (s *Session) giveLink(m *framing.Message) (err error) {
+	defer recoverInto(&err)
+	return s.link.Send(m)
+}
+
+func (s *Session) flushLink() {
+	defer s.recoverLink()
+	s.link.Flush()
+}
+
+func (s *Session) pauseLink(paused bool) {
+	defer s.recoverLink()
+	s.link.PauseReading(paused)
+}
+
+// closeLink starts the end of the link. One that panics will not call Ended.
+func (s *Session) closeLink(reason error, abort bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			err := &PanicError{Value: v, Stack: debug.Stack()}
+			s.notePanic(err)
+			go s.Ended(err)
+		}
+	}()
+	s.link.Close(reason, abort)
+}
+
+// recoverLink is deferred: it ends the session whose link panicked.
+func (s *Session) recoverLink() {
+	if v := recover(); v != nil {
+		err := &PanicError{Value: v, Stack: debug.Stack()}
+		s.notePanic(err)
+		s.end(err, true)
+	}
+}

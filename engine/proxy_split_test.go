@@ -11,7 +11,7 @@ import (
 
 // seenChecker is a Decode that checks what the engine says about the bytes that
 // the codec has looked at before.
-func seenChecker(t *testing.T) func(engine.Codec, *engine.Session, []byte, int, *framing.Message) (int, bool, error) {
+func seenChecker(t *testing.T) decodeFunc {
 	var left []byte // of the last call, if it asked for more
 	return func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
 		if seen > len(left) || !bytes.HasPrefix(b, left[:min(seen, len(left))]) {

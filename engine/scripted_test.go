@@ -48,6 +48,9 @@ func (p *scripted) newCodec() engine.Codec {
 	return &c
 }
 
+// decodeFunc is Codec.Decode with the codec that it replaces.
+type decodeFunc func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error)
+
 // scriptedCodec is a codec of scripted.
 type scriptedCodec struct {
 	engine.Codec
@@ -55,7 +58,7 @@ type scriptedCodec struct {
 	// greeting takes part of b before messages flow, and returns 0 for more bytes.
 	// It has the session opened, or not.
 	greeting func(s *engine.Session, b []byte) (n int, err error)
-	decode   func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error)
+	decode   decodeFunc
 	append   func(dst []byte, m *framing.Message) ([]byte, error)
 	goodbye  func(dst []byte, reason error) []byte
 	needs    func() bool

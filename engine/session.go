@@ -200,15 +200,19 @@ func (s *Session) sendLink(m *framing.Message) error {
 	if s.sendDirectly(m) {
 		return nil
 	}
-	if err := s.link.Send(m); err != nil {
+	if err := s.giveLink(m); err != nil {
 		if err == ErrSlowConsumer {
 			s.end(err, true)
+		}
+		if p, ok := err.(*PanicError); ok && !s.closing.Load() { //nolint:errorlint // as encode and giveLink made it
+			s.notePanic(p)
+			s.end(p, true)
 		}
 		return err
 	}
 	s.transport.messagesOut.Add(1)
 	if !s.corked.Load() {
-		s.link.Flush()
+		s.flushLink()
 	}
 	return nil
 }

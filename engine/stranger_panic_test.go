@@ -128,7 +128,7 @@ func panicCases() map[string]panicCase {
 	needs := scripted{codec: scriptedCodec{needs: func() bool { boom(); return true }}}
 	match := scripted{match: func([]byte) engine.Match { boom(); return engine.MatchYes }}
 	farewell := func(dst []byte, _ error) []byte { boom(); return dst }
-	waits := scripted{codec: scriptedCodec{needs: func() bool { return true }, goodbye: farewell, greeting: greets("hello", func(*engine.Session) {})}}
+	waits := scripted{codec: scriptedCodec{goodbye: farewell, greeting: greets("hello", func(*engine.Session) {})}}
 	open := scripted{codec: scriptedCodec{goodbye: farewell}}
 	decode := scripted{codec: scriptedCodec{greeting: func(*engine.Session, []byte) (int, error) { boom(); return 0, nil }}}
 	reach := scripted{codec: scriptedCodec{greeting: func(*engine.Session, []byte) (int, error) { return 1 << 20, nil }}}

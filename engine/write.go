@@ -125,7 +125,7 @@ func (s *Session) writable() {
 func (s *Session) uncork() {
 	if s.link != nil {
 		s.corked.Store(false)
-		s.link.Flush()
+		s.flushLink()
 		return
 	}
 	s.out.mu.Lock()
