@@ -40,24 +40,24 @@ func (s *Session) SendControl(frame []byte) error {
 }
 
 // sniff finds the protocol of an accepted session by its first bytes; false
-// when it is not known yet, or the session ends. On the loop.
+// when it is not known yet, or the session ends. The protocols are asked in the
+// order of Listen's arguments: one that needs more bytes to tell keeps those
+// behind it waiting, up to minBlockSize bytes. On the loop.
 func (s *Session) sniff(b []byte) bool {
-	more := false
 	for _, p := range s.listener.streams {
 		switch p.protocol.Match(b) {
 		case MatchYes:
 			s.adopt(p)
 			return !s.inputDone
 		case MatchMore:
-			more = true
+			if len(b) < minBlockSize {
+				s.startSniffing()
+				return false
+			}
 		case MatchNo:
 		}
 	}
-	if !more || len(b) >= minBlockSize {
-		s.endAfterMessages(errUnknownProtocol)
-		return false
-	}
-	s.startSniffing()
+	s.endAfterMessages(errUnknownProtocol)
 	return false
 }
 

@@ -31,9 +31,12 @@ type StreamProtocol interface {
 	Protocol
 
 	// Match judges the first bytes of an accepted connection. It is asked only
-	// when a listener has several stream protocols; the first in the order of
-	// Listen's arguments that says MatchYes gets the connection. first is
-	// borrowed and never empty.
+	// when a listener has several stream protocols. They are asked in the order
+	// of Listen's arguments until one says MatchYes, which gets the connection,
+	// or MatchMore, which is asked again when more bytes are there: it is
+	// passed over only when 4 KiB are too few for it. first is borrowed and
+	// never empty. Match depends on nothing but first: Listen asks it, too,
+	// to find protocols that no connection could reach.
 	Match(first []byte) Match
 
 	// Accept returns the codec of a new accepted session; a codec without
