@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,8 @@ type Engine struct {
 	mu        sync.Mutex // guards what follows
 	made      bool
 	started   bool
-	err       error // of making the cores, or the first of Listen: Serve returns it
+	err       error // of the Config or of making the cores: final
+	listenErr error // the first of Listen since it last succeeded
 	acceptor  *reactor.Loop
 	listeners []*Listener
 	closing   bool
@@ -84,6 +86,8 @@ func (e *Engine) make() error {
 }
 
 // Start starts the cores. Serve and Dial call it; a second call does nothing.
+// Where Listen has failed and there is no listener it returns Listen's first error,
+// so that a program may ignore Listen's; another Listen that succeeds makes up for it.
 // While the engine runs, GOMAXPROCS is higher by the number of its loops and
 // workers: those sleep in system calls, and the scheduler would count them as running.
 func (e *Engine) Start() error {
@@ -101,6 +105,9 @@ func (e *Engine) start() error {
 	}
 	if e.started {
 		return nil
+	}
+	if e.listenErr != nil && !e.listening() {
+		return e.listenErr
 	}
 	e.started = true
 	cpu.Lend(e.sleepers())
@@ -128,8 +135,8 @@ func (e *Engine) sleepers() int {
 }
 
 // Serve starts the engine and serves until ctx ends; then it shuts down within
-// Config.ShutdownTimeout and returns nil. It returns the first error of Listen at once, and ErrClosed
-// when Shutdown or Close was called.
+// Config.ShutdownTimeout and returns nil. It returns an error of Start at once, which
+// may be Listen's, and ErrClosed when Shutdown or Close was called.
 func (e *Engine) Serve(ctx context.Context) error {
 	if err := e.Start(); err != nil {
 		_ = e.Close()
@@ -331,15 +338,17 @@ func (s *Session) visible() bool {
 // Config returns the engine's configuration with every default filled in.
 func (e *Engine) Config() Config { return e.cfg }
 
-// fail remembers the first error for Start and Serve, and returns err with its
-// context.
-func (e *Engine) fail(err error) error {
-	if e.err == nil && !e.started {
-		e.err = err
-	}
-	return err
+// listening reports whether a listener accepts. With e.mu held.
+func (e *Engine) listening() bool {
+	return slices.ContainsFunc(e.listeners, func(l *Listener) bool { return !l.closed.Load() })
 }
 
-func listenError(addr string, err error) error {
-	return fmt.Errorf("engine: listen %s: %w", addr, err)
+// listenFailed remembers the first error of Listen for Start, and returns it with
+// its context. With e.mu held.
+func (e *Engine) listenFailed(addr string, err error) error {
+	err = fmt.Errorf("engine: listen %s: %w", addr, err)
+	if e.listenErr == nil {
+		e.listenErr = err
+	}
+	return err
 }

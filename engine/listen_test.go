@@ -26,6 +26,62 @@ func TestHazard18BusyAddressIsAnError(t *testing.T) {
 	}
 }
 
+// TestListenOnAnotherPortMakesUpForAFailedOne tries one address, else the next,
+// before and after starting.
+func TestListenOnAnotherPortMakesUpForAFailedOne(t *testing.T) {
+	_, busy := serve(t, engine.Config{Handler: echo})
+	e := engine.New(engine.Config{Handler: echo})
+	defer func() { _ = e.Close() }()
+	listen := func(addr string) (*engine.Listener, error) { return e.Listen(addr, engine.Packets()) }
+	if _, err := listen(busy); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatal(err)
+	}
+	if err := e.Start(); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatalf("Start without a listener: %v", err)
+	}
+	l, err := listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listen(busy); !errors.Is(err, syscall.EADDRINUSE) { // an address that isn't essential
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatalf("Start with a listener: %v", err)
+	}
+	if _, err := listen(busy); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{l.Addr().String(), mustListen(t, e).Addr().String()} {
+		c := dial(t, addr)
+		_, _ = c.Write(ping)
+		expect(t, c, pong)
+	}
+}
+
+// mustListen is Listen for packets on a free port.
+func mustListen(t *testing.T, e *engine.Engine) *engine.Listener {
+	t.Helper()
+	l, err := e.Listen("127.0.0.1:0", engine.Packets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestStartReportsAFailedListenOnlyWithoutAListener: a closed listener is none.
+func TestStartReportsAFailedListenOnlyWithoutAListener(t *testing.T) {
+	_, busy := serve(t, engine.Config{Handler: echo})
+	e := engine.New(engine.Config{Handler: echo})
+	mustListen(t, e).Close()
+	if _, err := e.Listen(busy, engine.Packets()); err == nil {
+		t.Fatal("no error")
+	}
+	if err := e.Serve(context.Background()); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatal(err)
+	}
+}
+
 func TestListenRefusesWhatItCanNotServe(t *testing.T) {
 	for name, f := range map[string]func(e *engine.Engine) error{
 		"no protocol": func(e *engine.Engine) error { _, err := e.Listen("127.0.0.1:0"); return err },

@@ -51,8 +51,9 @@ const (
 // and returns when it can be connected to. A Unix socket file at which nobody
 // answers is replaced; anything else at its path is an error and stays.
 // Connections are served from Start or Serve on. With several stream protocols each new
-// connection's first bytes tell which one it speaks. An error is returned, and
-// by Serve too, so that a program may look only there.
+// connection's first bytes tell which one it speaks. A failed Listen leaves nothing
+// behind, so a program may try another address. If none succeeds, Start and Serve
+// return the first error, so that a program with one listener may look only there.
 func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
 	return e.listen(addr, nil, protocols)
 }
@@ -70,7 +71,7 @@ func (e *Engine) listen(addr string, file *os.File, protocols []Protocol) (*List
 	l := &Listener{engine: e, conn: reactor.Conn{FD: -1}, origin: origin{inherited: file, done: make(chan struct{})}}
 	transports, err := l.sort(addr, protocols)
 	if err != nil {
-		return nil, e.fail(listenError(addr, err))
+		return nil, e.listenFailed(addr, err)
 	}
 	for try := 1; ; try++ {
 		if err = l.bind(addr, transports); err == nil {
@@ -78,10 +79,11 @@ func (e *Engine) listen(addr string, file *os.File, protocols []Protocol) (*List
 		}
 		_, port, _ := net.SplitHostPort(addr)
 		if port != "0" || try == listenTries || !errors.Is(err, syscall.EADDRINUSE) {
-			return nil, e.fail(listenError(addr, err))
+			return nil, e.listenFailed(addr, err)
 		}
 	}
 	l.inherited = nil
+	e.listenErr = nil
 	e.listeners = append(e.listeners, l)
 	if l.conn.FD >= 0 {
 		_ = e.acceptor.Trigger(registerListenerTask, l)
