@@ -51,7 +51,9 @@ const (
 // and returns when it can be connected to. A Unix socket file at which nobody
 // answers is replaced; anything else at its path is an error and stays.
 // Connections are served from Start or Serve on. With several stream protocols each new
-// connection's first bytes tell which one it speaks. A failed Listen leaves nothing
+// connection's first bytes tell which one it speaks, in the order of protocols: a
+// catch-all such as Framed comes last, and a protocol that no connection could reach is
+// an error. A failed Listen leaves nothing
 // behind, so a program may try another address. If none succeeds, Start and Serve
 // return the first error, so that a program with one listener may look only there.
 func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
@@ -119,6 +121,9 @@ func (l *Listener) sort(addr string, protocols []Protocol) ([]Transport, error) 
 	}
 	if len(protocols) == 0 {
 		return nil, errors.New("no protocol given")
+	}
+	if err := checkProtocols(protocols); err != nil {
+		return nil, err
 	}
 	return transports, l.useTLS()
 }

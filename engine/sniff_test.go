@@ -3,8 +3,12 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,3 +65,56 @@ func TestSniffingPassesOverAProtocolThatCannotTell(t *testing.T) {
 	_, _ = c.Write(line)
 	expect(t, c, append(line, line...))
 }
+
+// TestListenRefusesUnreachableProtocols: an error that names both.
+func TestListenRefusesUnreachableProtocols(t *testing.T) {
+	lines, packets := engine.Framed(framing.Line{}), engine.Packets()
+	secure := engine.TLS(engine.TLSConfig{SelfSigned: true})
+	trusted := engine.ProxyProtocol{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	greeting := hello{packets}
+	for name, c := range map[string]struct {
+		protocols []engine.Protocol
+		names     []string // in the error; none if these are legal
+	}{
+		"packets twice":            {[]engine.Protocol{packets, packets}, []string{"protocol 1 (tcp", "protocol 2 (tcp"}},
+		"two catch-alls":           {[]engine.Protocol{lines, engine.Framed(framing.Raw{})}, []string{"protocol 1", "protocol 2"}},
+		"catch-all before packets": {[]engine.Protocol{lines, packets}, []string{"protocol 1", "protocol 2"}},
+		"catch-all in the middle":  {[]engine.Protocol{packets, lines, greeting}, []string{"protocol 2 (tcp", "protocol 3 (hello"}},
+		"a stranger's twice":       {[]engine.Protocol{greeting, packets, hello{lines}}, []string{"protocol 1 (hello", "protocol 3 (hello"}},
+		"TLS twice":                {[]engine.Protocol{secure, packets, engine.TLS(engine.TLSConfig{SelfSigned: true})}, []string{"protocol 1 (tls", "protocol 3 (tls"}},
+		"PROXY twice":              {[]engine.Protocol{trusted, packets, trusted}, []string{"protocol 1 (proxy", "protocol 3 (proxy"}},
+		"a transport twice":        {[]engine.Protocol{&counted{}, &counted{}}, []string{"protocol 1 (counted", "protocol 2 (counted"}},
+		"the catch-all last":       {[]engine.Protocol{packets, greeting, lines}, nil},
+		"in another order":         {[]engine.Protocol{greeting, packets, lines}, nil},
+		"undecided":                {[]engine.Protocol{packets, undecided{packets}, lines}, nil},
+		"with TLS and PROXY":       {[]engine.Protocol{secure, trusted, packets, lines}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := engine.New(engine.Config{Handler: echo, Logger: slog.New(slog.DiscardHandler)})
+			defer func() { _ = e.Close() }()
+			_, err := e.Listen("127.0.0.1:0", c.protocols...)
+			if (err == nil) != (c.names == nil) {
+				t.Fatal(err)
+			}
+			for _, name := range c.names {
+				if !strings.Contains(err.Error(), name) {
+					t.Errorf("%v: %q is missing", err, name)
+				}
+			}
+		})
+	}
+}
+
+// counted is a transport that binds nothing.
+type counted struct{}
+
+func (*counted) Name() string { return "counted" }
+func (*counted) Listen(*engine.Host, string) (engine.Endpoint, error) {
+	return counted{}, nil
+}
+func (*counted) Dial(context.Context, *engine.Host, string) (*engine.Session, error) {
+	return nil, errors.ErrUnsupported
+}
+func (counted) Addr() net.Addr { return &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+func (counted) StopAccepting() {}
+func (counted) Close() error   { return nil }

@@ -364,3 +364,29 @@ func TestRawInSingleBytes(t *testing.T) {
 		wantClose(t, r, ws.StatusNormalClosure)
 	})
 }
+
+// TestListenRefusesUnreachableWebSocket: behind a catch-all, or behind another
+// WebSocket protocol, no connection would get to it. One Protocol serves several paths.
+func TestListenRefusesUnreachableWebSocket(t *testing.T) {
+	lines := engine.Framed(framing.Line{})
+	for name, c := range map[string]struct {
+		protocols []engine.Protocol
+		legal     bool
+	}{
+		"two WebSockets":       {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), wsupgrade.Path("/b")}, false},
+		"behind a catch-all":   {[]engine.Protocol{lines, wsupgrade.Path("/a")}, false},
+		"two paths":            {[]engine.Protocol{wsupgrade.Path("/a", wsupgrade.Plain("/b")), engine.Packets()}, true},
+		"in front of lines":    {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), lines}, true},
+		"packets in front too": {[]engine.Protocol{engine.Packets(), wsupgrade.Path("/a"), lines}, true},
+	} {
+		e := engine.New(engine.Config{Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {})})
+		_, err := e.Listen("127.0.0.1:0", c.protocols...)
+		if (err == nil) != c.legal {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && strings.Count(err.Error(), "protocol ") < 2 {
+			t.Errorf("%s: the error doesn't name the two: %v", name, err)
+		}
+		_ = e.Close()
+	}
+}

@@ -1,0 +1,135 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+)
+
+// A listener's stream protocols are told apart by Match, in their order. A
+// protocol whose every opening is taken by one in front of it would never get a
+// connection, which is a mistake that nobody would notice: Listen refuses it.
+// What Match takes is found by asking it, byte by byte, so that a protocol needs
+// no other method for this.
+
+const (
+	maxOpening = 64      // bytes of an opening that is looked for
+	maxProbes  = 1 << 14 // calls of Match for one protocol
+)
+
+// argument is a protocol among Listen's, for its errors.
+type argument struct {
+	index    int
+	protocol Protocol
+}
+
+func (a argument) String() string {
+	return fmt.Sprintf("protocol %d (%s, %T)", a.index+1, a.protocol.Name(), a.protocol)
+}
+
+// checkProtocols reports protocols that Listen was given in vain: a kind of which
+// a listener has one, given twice, or a stream protocol that no connection could
+// reach. The error names both.
+func checkProtocols(protocols []Protocol) error {
+	var streams, others []argument
+	for i, p := range protocols {
+		a := argument{i, p}
+		switch p.(type) {
+		case *TLSProtocol, ProxyProtocol:
+			for _, o := range others {
+				if fmt.Sprintf("%T", o.protocol) == fmt.Sprintf("%T", p) {
+					return fmt.Errorf("%w: %s after %s: a listener has one", errProtocolTwice, a, o)
+				}
+			}
+			others = append(others, a)
+		case StreamProtocol:
+			streams = append(streams, a)
+		case Transport:
+			for _, o := range others {
+				if _, ok := o.protocol.(Transport); ok && o.protocol.Name() == p.Name() {
+					return fmt.Errorf("%w: %s after %s: both would bind the same port", errProtocolTwice, a, o)
+				}
+			}
+			others = append(others, a)
+		}
+	}
+	for i := 1; i < len(streams); i++ {
+		if by, ok := unreachable(streams[:i+1]); ok {
+			return fmt.Errorf("%w: %s takes every connection that %s would take", errUnreachable, by, streams[i])
+		}
+	}
+	return nil
+}
+
+var (
+	errProtocolTwice = errors.New("a protocol is given twice")
+	errUnreachable   = errors.New("a protocol can't be reached")
+)
+
+// unreachable reports whether no opening of the last protocol gets to it, and
+// which of the others takes the first of them. A protocol whose openings aren't found is
+// taken for reachable, unless one in front of it takes everything.
+func unreachable(streams []argument) (by argument, ok bool) {
+	last := streams[len(streams)-1]
+	found := openings(last.protocol.(StreamProtocol))
+	if len(found) == 0 {
+		found = anything()
+	}
+	for i, opening := range found {
+		taker, taken := firstMatch(streams, opening)
+		if !taken || taker == last {
+			return argument{}, false
+		}
+		if i == 0 {
+			by = taker
+		}
+	}
+	return by, true
+}
+
+// firstMatch returns the protocol that would get a connection with these first
+// bytes, if they arrive together; taken is false when none would, or more bytes are needed.
+func firstMatch(streams []argument, first []byte) (by argument, taken bool) {
+	for _, a := range streams {
+		switch a.protocol.(StreamProtocol).Match(first) {
+		case MatchYes:
+			return a, true
+		case MatchMore:
+			return argument{}, false
+		case MatchNo:
+		}
+	}
+	return argument{}, false
+}
+
+// openings returns the shortest first bytes that p says MatchYes to, as many as
+// maxProbes calls of Match find.
+func openings(p StreamProtocol) (found [][]byte) {
+	more := [][]byte{{}}
+	for probes := 0; len(more) > 0; more = more[1:] {
+		if len(more[0]) == maxOpening {
+			continue
+		}
+		for b := range 1 << 8 {
+			if probes++; probes > maxProbes {
+				return found
+			}
+			first := append(more[0][:len(more[0]):len(more[0])], byte(b))
+			switch p.Match(first) {
+			case MatchYes:
+				found = append(found, first)
+			case MatchMore:
+				more = append(more, first)
+			case MatchNo:
+			}
+		}
+	}
+	return found
+}
+
+// anything is every first byte.
+func anything() (all [][]byte) {
+	for b := range 1 << 8 {
+		all = append(all, []byte{byte(b)})
+	}
+	return all
+}
