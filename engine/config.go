@@ -140,7 +140,8 @@ type Config struct {
 	LingerTimeout time.Duration
 
 	// ShutdownTimeout bounds the graceful shutdown that Serve makes when its
-	// context ends. Default 4 s; negative means to close at once.
+	// context ends, and how long Close waits for callbacks that are running.
+	// Default 4 s; negative means that Serve closes at once, and leaves Close the default.
 	ShutdownTimeout time.Duration
 }
 

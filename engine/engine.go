@@ -21,7 +21,7 @@ import (
 )
 
 // Engine serves sessions. Make one with New; its methods may be called from any
-// goroutine, but those that say that they wait, not from a callback.
+// goroutine. A callback that calls one that waits delays the other sessions of its core.
 type Engine struct {
 	cfg   Config
 	lim   Limits
@@ -51,6 +51,7 @@ type Engine struct {
 	idle      *sync.Cond    // active may have become 0
 	stop      chan struct{} // closed when the cores shall stop
 	done      chan struct{} // closed when everything has stopped
+	closeErr  error         // written before done is closed
 	running   sync.WaitGroup
 }
 
@@ -135,8 +136,9 @@ func (e *Engine) sleepers() int {
 }
 
 // Serve starts the engine and serves until ctx ends; then it shuts down within
-// Config.ShutdownTimeout and returns nil. It returns an error of Start at once, which
-// may be Listen's, and ErrClosed when Shutdown or Close was called.
+// Config.ShutdownTimeout. It returns nil after a clean shutdown, and Shutdown's error
+// where sessions were cut. It returns an error of Start at once, which may be Listen's,
+// and ErrClosed when Shutdown or Close was called.
 func (e *Engine) Serve(ctx context.Context) error {
 	if err := e.Start(); err != nil {
 		_ = e.Close()
@@ -147,18 +149,24 @@ func (e *Engine) Serve(ctx context.Context) error {
 		return ErrClosed
 	case <-ctx.Done():
 	}
+	if e.cfg.ShutdownTimeout == 0 {
+		return e.Close()
+	}
 	limit, cancel := context.WithTimeout(context.Background(), e.cfg.ShutdownTimeout)
 	defer cancel()
-	if err := e.Shutdown(limit); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return nil
+	return e.Shutdown(limit)
 }
+
+// cutGrace is how long Shutdown waits, when its context has ended, for OnClose of
+// the sessions that it cuts.
+const cutGrace = 250 * time.Millisecond
 
 // Shutdown ends the engine gracefully: it stops accepting, lets the messages
 // that were received be handled and held replies be sent, ends every session
-// with ErrShutdown, and waits. When ctx ends first, the rest is closed as by Close, and ctx's error
-// returned. It waits for callbacks that are running, so never call it from one.
+// with ErrShutdown, and waits. When ctx ends first, the rest is cut as by Close, and the
+// error says so and wraps ctx's. It is also ErrStillRunning where callbacks are still
+// running a moment later; the closing then goes on behind Shutdown's back. So
+// from a callback, which Shutdown waits for, it returns when ctx ends and not before.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.stopAccepting()
 	e.mu.Lock()
@@ -175,9 +183,24 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	for started && e.active.Load() > 0 && ctx.Err() == nil && !e.closing {
 		e.idle.Wait()
 	}
+	left := e.active.Load()
 	e.mu.Unlock()
 	unwatch()
-	return errors.Join(ctx.Err(), e.Close())
+	var cut error
+	if err := ctx.Err(); err != nil && left > 0 {
+		cut = fmt.Errorf("engine: shutdown cut %d sessions: %w", left, err)
+	}
+	e.beginClose()
+	select {
+	case <-e.done:
+		return errors.Join(cut, e.closeErr)
+	case <-ctx.Done():
+	}
+	err := e.awaitClosed(cutGrace)
+	if err != nil && e.active.Load() == 0 {
+		err = e.awaitClosed(DefaultShutdownTimeout) // no callback: only the engine's own goroutines are left
+	}
+	return errors.Join(cut, err)
 }
 
 // shutdownTask ends the sessions of a core's sockets behind their messages.
@@ -204,35 +227,67 @@ func (e *Engine) drainLinks() {
 }
 
 // Close drops every session at once (OnClose gets ErrClosed), and waits for the
-// callbacks that are running and the engine's goroutines. So never call it from
-// a callback. Later calls wait too.
+// callbacks that are running and the engine's goroutines: for Config.ShutdownTimeout
+// (its default where that is none), and then returns ErrStillRunning, while the closing goes
+// on behind its back. So from a callback, which Close waits for, it returns after
+// that time and not before. Later calls wait likewise.
 func (e *Engine) Close() error {
+	e.beginClose()
+	limit := e.cfg.ShutdownTimeout
+	setDuration(&limit, DefaultShutdownTimeout)
+	return e.awaitClosed(limit)
+}
+
+// awaitClosed waits for the end of what beginClose began.
+func (e *Engine) awaitClosed(limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-e.done:
+		return e.closeErr
+	case <-timer.C:
+		return ErrStillRunning
+	}
+}
+
+// beginClose starts to close everything, once. What has to wait for callbacks is
+// done by a goroutine of its own, because the caller may be one.
+func (e *Engine) beginClose() {
 	e.stopAccepting()
 	e.mu.Lock()
-	if e.closing {
-		e.mu.Unlock()
-		<-e.done
-		return nil
-	}
+	first := !e.closing
 	e.closing = true
 	e.idle.Broadcast()
 	e.mu.Unlock()
-	defer close(e.done)
-
-	if !e.started {
-		e.dead.Store(true)
-		for s := range e.all() {
-			s.end(ErrClosed, true) // a transport's: nobody will hear of it
-		}
-		e.closeListeners()
-		for _, c := range e.cores {
-			_ = c.loop.Close()
-		}
-		if e.acceptor != nil {
-			return e.acceptor.Close()
-		}
-		return nil
+	switch {
+	case !first:
+	case e.started:
+		go e.finishClose()
+	default:
+		e.closeErr = e.closeUnstarted()
+		close(e.done)
 	}
+}
+
+// closeUnstarted closes an engine without goroutines of its own.
+func (e *Engine) closeUnstarted() error {
+	e.dead.Store(true)
+	for s := range e.all() {
+		s.end(ErrClosed, true) // a transport's: nobody will hear of it
+	}
+	e.closeListeners()
+	for _, c := range e.cores {
+		_ = c.loop.Close()
+	}
+	if e.acceptor != nil {
+		return e.acceptor.Close()
+	}
+	return nil
+}
+
+// finishClose drops every session and stops the engine's goroutines.
+func (e *Engine) finishClose() {
+	defer close(e.done)
 	e.abortAll()
 	e.closeListeners()
 	e.dead.Store(true)
@@ -249,7 +304,6 @@ func (e *Engine) Close() error {
 	_ = e.acceptor.Stop()
 	e.running.Wait()
 	cpu.Return(e.sleepers())
-	return nil
 }
 
 // abortAll drops every session and waits until OnClose of each has returned.

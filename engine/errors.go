@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -53,6 +54,11 @@ var (
 
 	// ErrShutdown: the engine is shutting down. It is also ErrClosed.
 	ErrShutdown error = closedError("engine: shutting down")
+
+	// ErrStillRunning: Close or Shutdown returned before the engine was closed,
+	// because callbacks are still running, or very many sessions end. The closing goes
+	// on, and ends when they have. It is also context.DeadlineExceeded.
+	ErrStillRunning = fmt.Errorf("engine: still closing, callbacks may be running: %w", context.DeadlineExceeded)
 
 	// ErrHandlerPanic: the session's handler panicked; see PanicError.
 	ErrHandlerPanic = errors.New("engine: handler panicked")

@@ -228,7 +228,7 @@ func checkHandshakeTimeout(t *testing.T) {
 // checkSniffTimeout is checkHandshakeTimeout for connections without a byte.
 func checkSniffTimeout(t *testing.T) {
 	begin := func(limit time.Duration) net.Conn {
-		_, addr := serve(t, engine.Config{Handler: echo, SniffTimeout: limit}, hello{engine.Packets()}, hello{engine.Packets()})
+		_, addr := serve(t, engine.Config{Handler: echo, SniffTimeout: limit}, hello{engine.Packets()}, engine.Framed(framing.Line{}))
 		return dial(t, addr)
 	}
 	long := begin(time.Hour)

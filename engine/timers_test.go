@@ -78,7 +78,7 @@ func TestSilentConnectionBecomesAPacketSession(t *testing.T) {
 
 func TestSilentConnectionIsClosedWherePacketsAreNotSpoken(t *testing.T) {
 	e, addr := serve(t, engine.Config{Handler: echo, SniffTimeout: 100 * time.Millisecond},
-		hello{engine.Packets()}, hello{engine.Packets()})
+		hello{engine.Packets()}, engine.Framed(framing.Line{}))
 	c := dial(t, addr)
 	if _, err := io.ReadAll(c); err != nil {
 		t.Fatal(err)
