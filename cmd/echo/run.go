@@ -20,7 +20,7 @@ import (
 // Exit codes.
 const (
 	exitServed  = 0 // ended by a signal, everything answered
-	exitFailed  = 1 // couldn't serve: a busy port, no more memory
+	exitFailed  = 1 // couldn't serve: a busy port, no more memory; or sessions were cut at the end
 	exitMisused = 2 // a flag or the address makes no sense
 )
 

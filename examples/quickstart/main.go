@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"log"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
@@ -11,8 +14,12 @@ import (
 )
 
 func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	echo := engine.OnMessage(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
 	e := engine.New(engine.Config{Handler: echo})
 	e.Listen("127.0.0.1:8001", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
-	log.Fatal(e.Serve(context.Background())) // returns an error of Listen, too
+	if err := e.Serve(ctx); err != nil { // an error of Listen, or sessions that were cut at the end
+		log.Fatal(err)
+	}
 }
