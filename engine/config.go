@@ -57,7 +57,9 @@ type Config struct {
 	// that this process may use (GOMAXPROCS). 1 to 256.
 	Cores int
 
-	// Logger gets rare events: a panic, a failing accept. Nil discards them.
+	// Logger gets rare events: a panic with its stack, a failing accept, a development
+	// certificate. Nil is slog.Default() at the time of New; to discard them,
+	// give it slog.New(slog.DiscardHandler).
 	Logger *slog.Logger
 
 	// MaxMessageSize bounds a message's payload plus extension header, in
@@ -223,7 +225,7 @@ func (c Config) withDefaults() Config {
 	setDuration(&c.LingerTimeout, DefaultLingerTimeout)
 	setDuration(&c.ShutdownTimeout, DefaultShutdownTimeout)
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = slog.Default()
 	}
 	return c
 }

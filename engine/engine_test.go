@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -15,7 +16,10 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // tests panic on purpose
+	goleak.VerifyTestMain(m)
+}
 
 var dispatches = map[string]engine.Dispatch{"workers": engine.Workers, "inline": engine.Inline}
 

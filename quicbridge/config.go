@@ -79,7 +79,7 @@ type Config struct {
 	MaxWindow int
 
 	// Logger gets rare events: the development certificate, a socket that
-	// failed. Nil discards them.
+	// failed. Nil is slog.Default().
 	Logger *slog.Logger
 }
 
@@ -127,7 +127,7 @@ func (c Config) withDefaults() Config {
 		c.KeepAlive = 0
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = slog.Default()
 	}
 	return c
 }

@@ -204,7 +204,10 @@ func TestConfigLogger(t *testing.T) {
 	if log.Len() > 0 {
 		t.Fatalf("logged %s", log.String())
 	}
-	serve(t, engine.Config{Handler: echo}, Config{Logger: logger})
+	before := slog.Default()
+	slog.SetDefault(logger) // a nil Logger is the default one
+	serve(t, engine.Config{Handler: echo}, Config{})
+	slog.SetDefault(before)
 	if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "level=WARN") || !strings.Contains(s, "development certificate") {
 		t.Fatalf("logged %q", s)
 	}
