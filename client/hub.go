@@ -1,7 +1,6 @@
 package client
 
 import (
-	"runtime"
 	"sync"
 
 	"github.com/millrace/millrace/engine"
@@ -53,12 +52,14 @@ func join() *hub {
 func newHub() *hub {
 	h := &hub{}
 	h.mux = mux.New(router{h}, mux.Options{})
-	h.engine = engine.New(engine.Config{
+	cfg := engine.Config{
 		Handler:     h.mux,
 		Dispatch:    engine.Inline,
-		Cores:       min(runtime.GOMAXPROCS(0), maxCores),
 		OutboxLimit: maxOutboxBytes,
-	})
+	}
+	// The default is the CPUs of the process, whatever other engines add to GOMAXPROCS.
+	cfg.Cores = min(engine.New(cfg).Config().Cores, maxCores)
+	h.engine = engine.New(cfg)
 	return h
 }
 

@@ -54,7 +54,7 @@ type Config struct {
 	Dispatch Dispatch
 
 	// Cores is the number of event loops, rings and workers. Default: the CPUs
-	// that this process may use (GOMAXPROCS). 1 to 256.
+	// that this process may use (GOMAXPROCS without what running engines added to it). 1 to 256.
 	Cores int
 
 	// Logger gets rare events: a panic with its stack, a failing accept, a development

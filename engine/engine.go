@@ -91,6 +91,8 @@ func (e *Engine) make() error {
 // so that a program may ignore Listen's; another Listen that succeeds makes up for it.
 // While the engine runs, GOMAXPROCS is higher by the number of its loops and
 // workers: those sleep in system calls, and the scheduler would count them as running.
+// Of several engines of a process the largest counts. Behind the last one GOMAXPROCS is
+// what it was, with the runtime's automatic updates if it had them.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
