@@ -39,6 +39,7 @@ type Engine struct {
 	robin    atomic.Uint32
 	draining atomic.Bool // no new sessions
 	dead     atomic.Bool // the cores are stopping: nobody consumes the rings
+	misused  atomic.Bool // a Resume without a Pause was logged
 
 	mu        sync.Mutex // guards what follows
 	made      bool

@@ -38,7 +38,7 @@ type Session struct {
 	corked     atomic.Bool  // the consumer will flush; set by the consumer
 	blocked    atomic.Bool  // the socket is full; the loop will flush when it has room
 	lastWrite  atomic.Int64 // tick of the last bytes that a full socket took
-	readBlocks atomic.Int32 // reasons not to read: pauses, and a congested outbox
+	readBlocks atomic.Int32 // reasons not to read: pauseBlock for each Pause, engineBlock for each of the engine's own
 
 	// Read state: owned by the loop.
 	conn      reactor.Conn
@@ -244,10 +244,11 @@ func (s *Session) Abort(reason error) {
 // Pause stops reading from the peer, who will feel its transport's flow
 // control. Messages that were received already still arrive, at most a ring
 // full. Each Pause needs one Resume.
-func (s *Session) Pause() { s.blockRead() }
+func (s *Session) Pause() { s.addReadBlock(pauseBlock) }
 
-// Resume undoes one Pause.
-func (s *Session) Resume() { s.unblockRead() }
+// Resume undoes one Pause. Without a Pause to undo it does nothing, and the engine
+// logs the first such call.
+func (s *Session) Resume() { s.resume() }
 
 // Hold keeps the session open for replies that are still being worked on: when
 // the peer ends its side, or the engine shuts down, the orderly end waits for

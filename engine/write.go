@@ -136,16 +136,46 @@ func (s *Session) uncork() {
 	s.out.mu.Unlock()
 }
 
-// blockRead adds a reason not to read from the peer.
-func (s *Session) blockRead() {
-	if s.readBlocks.Add(1) == 1 && s.link != nil {
+// The two kinds of reasons not to read, as they are counted in readBlocks: the
+// application's pauses, of which there are less than engineBlock, and the engine's
+// own (a congested outbox, a throttle). So neither can undo the other's.
+const (
+	pauseBlock  = 1
+	engineBlock = 1 << 24
+)
+
+// blockRead adds a reason of the engine's not to read from the peer.
+func (s *Session) blockRead() { s.addReadBlock(engineBlock) }
+
+// unblockRead takes a reason of the engine's away; with the last one of all reading goes on.
+func (s *Session) unblockRead() { s.readBlocksFell(s.readBlocks.Add(-engineBlock)) }
+
+// resume takes one of the application's pauses away, if there is one.
+func (s *Session) resume() {
+	for {
+		n := s.readBlocks.Load()
+		if n%engineBlock == 0 {
+			if e := s.core.engine; e.misused.CompareAndSwap(false, true) {
+				e.cfg.Logger.Warn("Session.Resume without Pause", "session", s.id, "transport", s.Transport())
+			}
+			return
+		}
+		if s.readBlocks.CompareAndSwap(n, n-pauseBlock) {
+			s.readBlocksFell(n - pauseBlock)
+			return
+		}
+	}
+}
+
+func (s *Session) addReadBlock(kind int32) {
+	if s.readBlocks.Add(kind) == kind && s.link != nil {
 		s.tellReading()
 	}
 }
 
-// unblockRead takes a reason not to read away; with the last one reading goes on.
-func (s *Session) unblockRead() {
-	if s.readBlocks.Add(-1) > 0 {
+// readBlocksFell goes on reading if no reason not to is left.
+func (s *Session) readBlocksFell(left int32) {
+	if left > 0 {
 		return
 	}
 	if s.link != nil {
