@@ -10,6 +10,13 @@ import (
 // text if m was text, with m's biz type, without its extension header, flags and
 // compression. In OnMessage it takes the callback's own m; later, a clone.
 // Nobody else may use m during the call. Errors as for Send.
+//
+// A nil error says that the reply is queued, not that it is written: as with
+// Send, what is queued is dropped if the connection breaks, or the session is aborted.
+// In OnMessage, where several messages came at once, the reply is at first in the core's
+// reply buffer. It joins the session's outbox when the last of these
+// messages is handled, so a session that has broken or was aborted meanwhile drops
+// it although Reply returned nil. OnClose then gets the reason.
 func (s *Session) Reply(m *framing.Message, payload []byte) error {
 	c := &s.core.consumer
 	l := &c.lane

@@ -136,7 +136,8 @@ func (s *Session) NextID() uint32 {
 }
 
 // Send queues payload, copied, as a one-way message with an ID from NextID, and
-// returns without waiting for it to be written. Errors: the reason why the
+// returns without waiting for it to be written: a nil error says that it is queued,
+// and what is queued is dropped if the connection breaks. Errors: the reason why the
 // session ends or has ended (errors.Is ErrClosed if this side closed it),
 // ErrTooLarge, ErrSlowConsumer (the session is being closed), and
 // framing.ErrUnencodable.
