@@ -172,7 +172,7 @@ func (s *Session) neverOpened() {
 		e.admission.endHandshake()
 		fallthrough
 	default:
-		e.countRefused(s.Err())
+		e.countRefused(s.Err(), s.remote, s.listener)
 	}
 	s.core.forget(s)
 }

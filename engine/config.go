@@ -58,7 +58,8 @@ type Config struct {
 	Cores int
 
 	// Logger gets rare events: a panic with its stack, a failing accept, a development
-	// certificate. Nil is slog.Default() at the time of New; to discard them,
+	// certificate; at level debug also the connections that are refused, at most 10 a
+	// second. Nil is slog.Default() at the time of New; to discard them,
 	// give it slog.New(slog.DiscardHandler).
 	Logger *slog.Logger
 

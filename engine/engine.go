@@ -31,6 +31,7 @@ type Engine struct {
 	stats engineStats
 
 	admission admission
+	refusals  refusalLog
 	callbacks callbackGoroutines
 	drops     atomic.Uint64 // messages that a SlowConsumer policy dropped
 

@@ -5,7 +5,7 @@ func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 	if info.Admitted {
 		e.admission.endHandshake()
 	} else if err := e.admit(info.Remote.Addr()); err != nil {
-		e.countRefused(err)
+		e.countRefused(err, info.Remote, h.listener)
 		return nil, err
 	}
 	if !e.beginSession() {
@@ -29,7 +29,7 @@ func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 	if !c.slots.add(c.index, s) {
 		e.release(info.Remote.Addr())
 		e.sessionGone()
-		e.countRefused(errNoSlot)
+		e.countRefused(errNoSlot, info.Remote, h.listener)
 		return nil, errNoSlot
 	}
 	s.transport.active.Add(1)

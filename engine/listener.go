@@ -290,6 +290,7 @@ func acceptAgainTask(arg any) error {
 
 // accepted makes a session of an accepted descriptor and hands it to a core.
 func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
+	peer := remote
 	remote, header := l.admissionAddr(remote)
 	err := e.admit(remote.Addr())
 	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
@@ -297,7 +298,7 @@ func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
 		err = errMaxHandshakes
 	}
 	if err != nil {
-		e.countRefused(err)
+		e.countRefused(err, peer, l)
 		// Only a protocol with a handshake can be told why.
 		if len(l.streams) < 2 || e.draining.Load() || !e.admission.beginRefusal() {
 			reactor.Close(fd)
@@ -357,7 +358,7 @@ func attachTask(arg any) error {
 func (s *Session) unattached(reason error) {
 	s.destroyed = true
 	reactor.Close(s.conn.FD)
-	s.core.engine.countRefused(reason)
+	s.core.engine.countRefused(reason, s.remote, s.listener)
 	s.core.engine.refuse(s.refusal, s.listener, s.remote.Addr())
 	s.core.engine.sessionGone()
 }

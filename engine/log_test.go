@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
@@ -52,4 +53,44 @@ func TestPanicsAreVisibleByDefault(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRefusalsAreLoggedAtDebugLevel: by the limits and by the protocols, with the
+// peer, and a flood of them only in part.
+func TestRefusalsAreLoggedAtDebugLevel(t *testing.T) {
+	var log logBuffer
+	e, addr := serve(t, engine.Config{Handler: echo, MaxSessions: 1, Logger: log.logger(slog.LevelDebug)})
+	c := dial(t, addr)
+	_, _ = c.Write(ping)
+	expect(t, c, pong)
+	refused := dial(t, addr)
+	waitFor(t, "the refusal", func() bool { return strings.Contains(log.String(), "connection refused") })
+	for _, want := range []string{"level=DEBUG", "MaxSessions", "remote=" + refused.LocalAddr().String(), "listener=" + addr} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is missing: %s", want, log.String())
+		}
+	}
+	const flood = 200
+	for i := range flood {
+		dial(t, addr)
+		waitFor(t, "the count", func() bool { return e.Stats().Refused["max_sessions"] == uint64(i+2) })
+	}
+	if n := strings.Count(log.String(), "connection refused"); n > flood/2 {
+		t.Errorf("%d lines", n)
+	}
+	time.Sleep(200 * time.Millisecond)
+	dial(t, addr)
+	waitFor(t, "the count of those that weren't logged", func() bool { return strings.Contains(log.String(), "suppressed=") })
+
+	_, addr = serve(t, engine.Config{Handler: echo, Logger: log.logger(slog.LevelDebug)}, hello{engine.Packets()}, engine.Packets())
+	_, _ = dial(t, addr).Write([]byte("nonsense"))
+	waitFor(t, "the refusal", func() bool { return strings.Contains(log.String(), "no protocol of this listener") })
+
+	var quiet logBuffer
+	e, addr = serve(t, engine.Config{Handler: echo, Logger: quiet.logger(slog.LevelInfo)}, hello{engine.Packets()}, engine.Packets())
+	_, _ = dial(t, addr).Write([]byte("nonsense"))
+	waitFor(t, "the count", func() bool { return e.Stats().Refused["protocol_error"] == 1 })
+	if quiet.String() != "" {
+		t.Errorf("above debug: %s", quiet.String())
+	}
 }

@@ -187,7 +187,7 @@ func (h *Host) Admit(remote netip.AddrPort) error {
 		err = errMaxHandshakes
 	}
 	if err != nil {
-		e.countRefused(err)
+		e.countRefused(err, remote, h.listener)
 	}
 	return err
 }
@@ -197,7 +197,7 @@ func (h *Host) Admit(remote netip.AddrPort) error {
 func (h *Host) Abandon(remote netip.AddrPort, reason error) {
 	h.engine.admission.endHandshake()
 	h.engine.release(remote.Addr())
-	h.engine.countRefused(reason)
+	h.engine.countRefused(reason, remote, h.listener)
 }
 
 // Open makes a session of a connection whose handshake is done. OnOpen is
@@ -210,4 +210,4 @@ func (h *Host) Open(link Link, info OpenInfo) (*Session, error) {
 
 // Refused counts a connection that ended before it became a session, by the
 // reason why.
-func (h *Host) Refused(reason error) { h.engine.countRefused(reason) }
+func (h *Host) Refused(reason error) { h.engine.countRefused(reason, netip.AddrPort{}, h.listener) }

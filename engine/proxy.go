@@ -99,7 +99,7 @@ func (s *Session) admitReal(src netip.AddrPort) bool {
 		return false
 	}
 	// From here on it is as if accepted had refused it.
-	e.countRefused(errMaxPerAddr)
+	e.countRefused(errMaxPerAddr, src, s.listener)
 	e.admission.endHandshake()
 	e.release(s.remote.Addr())
 	s.refusal = errMaxPerAddr

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 )
@@ -48,8 +49,12 @@ func (e *engineStats) transport(name string) *transportStats {
 	return t
 }
 
-// countRefused counts a connection that ended before its session was open.
-func (e *Engine) countRefused(reason error) { e.stats.refused.add(reason) }
+// countRefused counts a connection of remote that ended before its session was
+// open; l is nil where this side dialed.
+func (e *Engine) countRefused(reason error, remote netip.AddrPort, l *Listener) {
+	e.stats.refused.add(reason)
+	e.refusals.log(e.cfg.Logger, reason, remote, l)
+}
 
 func (e *Engine) countAcceptError(err error) {
 	e.stats.mu.Lock()
