@@ -33,13 +33,17 @@ func blockBits(n int) int {
 	return max(minBlockBits, bits.Len(uint(max(n, 1)-1)))
 }
 
-// newBlock returns an empty block of at least n bytes.
+// newBlock returns an empty block of at least n bytes, of exactly n where it isn't
+// pooled.
 func newBlock(n int) *block {
 	log2 := blockBits(n)
 	if log2 <= maxBlockBits {
 		if b, ok := blockPools[log2-minBlockBits].Get().(*block); ok {
 			return b
 		}
+	}
+	if log2 > maxBlockBits {
+		return &block{b: make([]byte, 0, n)}
 	}
 	return &block{b: make([]byte, 0, 1<<log2)}
 }

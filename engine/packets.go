@@ -37,6 +37,8 @@ func (packets) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, 
 	return n, n > 0, err
 }
 
+func (packets) Need(b []byte) int { return framing.Packet{}.Need(b) }
+
 func (packets) Append(dst []byte, m *framing.Message) ([]byte, error) {
 	return framing.Packet{}.Append(dst, m)
 }
@@ -74,6 +76,14 @@ func (f framed) Connect(context.Context, net.Conn, string, Limits) (Codec, []byt
 func (f framed) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
 	n, err := f.framer.Decode(b, seen, s.core.engine.lim.MaxMessageSize, m)
 	return n, n > 0, err
+}
+
+// Need is 0 where the framer can't tell.
+func (f framed) Need(b []byte) int {
+	if n, ok := f.framer.(interface{ Need(b []byte) int }); ok {
+		return n.Need(b)
+	}
+	return 0
 }
 
 func (f framed) Append(dst []byte, m *framing.Message) ([]byte, error) {

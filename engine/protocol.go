@@ -90,6 +90,19 @@ type StatelessCodec interface {
 	StatelessAppend()
 }
 
+// SizedCodec is implemented by a Codec that can tell from the start of a frame how
+// long it is. The block for a large frame then grows to that size, and not to the
+// next power of two above it.
+type SizedCodec interface {
+	Codec
+	// Need returns the size in bytes of the frame at the start of b, of which
+	// Decode has found that it isn't whole; 0 where b doesn't tell. It runs as
+	// Decode does and changes nothing. What it says is a hint: no more is
+	// allocated than four times the bytes that have arrived and 64 KiB, and nothing
+	// for a frame above Config.MaxMessageSize.
+	Need(b []byte) int
+}
+
 // Handshaker is implemented by a Codec that must exchange bytes before messages
 // can flow. Its session opens when the codec calls Session.Establish, within
 // Config.HandshakeTimeout. A Codec without it is open from the start.

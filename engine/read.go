@@ -99,14 +99,54 @@ func (s *Session) readTarget() (buf []byte, have int) {
 		t.free()
 		return s.core.readBuf, have
 	}
-	if t.room() < cap(t.b)/4 {
-		bigger := newBlock(2 * cap(t.b))
+	if size := s.tailSize(t); size > cap(t.b) {
+		bigger := newBlock(size)
 		bigger.b = append(bigger.b, t.b...)
 		s.tail = bigger
 		t.free()
 		t = bigger
 	}
 	return t.b[:cap(t.b)], len(t.b)
+}
+
+// maxTailGrowth is how many times the bytes that have arrived, and 64 KiB, a block
+// may hold for a frame that is only announced.
+const maxTailGrowth = 4
+
+// tailSize is how large the tail's block shall be for the next read. Where the codec
+// knows the size of the frame that is at its start, the block grows to that, by steps
+// of maxTailGrowth, so that a peer which announces much and sends little pins
+// little; else it doubles when it is nearly full.
+func (s *Session) tailSize(t *block) int {
+	if need := s.frameSize(t.b); need > 0 {
+		if need <= cap(t.b) || t.room() >= minBlockSize {
+			return cap(t.b)
+		}
+		// Steps that end at need, so that all of them together are 4/3 of it.
+		for need > maxTailGrowth*len(t.b)+maxFrameOverhead {
+			need = (need + maxTailGrowth - 1) / maxTailGrowth
+		}
+		return need
+	}
+	if t.room() < cap(t.b)/4 {
+		return 2 * cap(t.b)
+	}
+	return cap(t.b)
+}
+
+// frameSize is the size of the incomplete frame b starts with, or 0 if it isn't
+// known to be more than b.
+func (s *Session) frameSize(b []byte) int {
+	c, ok := s.codec.(SizedCodec)
+	if !ok {
+		return 0
+	}
+	defer s.recoverDecode()
+	need := c.Need(b)
+	if need <= len(b) || need > s.core.engine.lim.MaxMessageSize+maxFrameOverhead {
+		return 0
+	}
+	return need
 }
 
 // readFailed handles a read that brought no bytes.

@@ -76,6 +76,10 @@ func (m *Message) Clone() *Message {
 // Framer finds message boundaries in a byte stream, and makes them. One Framer
 // value serves any number of sessions at once, so it keeps no state between
 // calls.
+//
+// A Framer may also have a method Need(b []byte) int, which returns the size in bytes of
+// the frame at the start of b, of which only a part has arrived, or 0 where b
+// doesn't tell. It lets the memory of a large frame grow to that size, not beyond.
 type Framer interface {
 	// Decode looks for one whole frame at the start of b.
 	//

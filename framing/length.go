@@ -74,6 +74,25 @@ func (l LengthPrefix) Decode(b []byte, _, max int, m *Message) (n int, err error
 	return end, nil
 }
 
+// Need returns the size in bytes of the frame at the start of b, from its length; 0
+// if that isn't whole, or Decode refuses it whatever its limit.
+func (l LengthPrefix) Need(b []byte) int {
+	if !l.valid() {
+		return 0
+	}
+	var length uint64
+	var head int
+	if l.Varint {
+		length, head, _ = decodeVarint(b)
+	} else {
+		length, head = l.decodeFixed(b)
+	}
+	if head == 0 || length > uint64(math.MaxInt-head) {
+		return 0
+	}
+	return head + int(length)
+}
+
 // decodeFixed reads a length of Size bytes. head is how many bytes it took, 0
 // if they haven't all arrived.
 func (l LengthPrefix) decodeFixed(b []byte) (length uint64, head int) {

@@ -46,6 +46,19 @@ func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	return n, nil
 }
 
+// Need returns the size in bytes of the packet at the start of b, from its header; 0
+// if that isn't whole, or Decode refuses it whatever its limit.
+func (Packet) Need(b []byte) int {
+	if len(b) < PacketHeaderSize {
+		return 0
+	}
+	n, ok := packet.ReadHeader(b).Size(math.MaxInt)
+	if !ok {
+		return 0
+	}
+	return n
+}
+
 // fillPacket sets every field of m to those of the packet with header h. body is
 // the bytes behind the header, which m aliases. Any larger, and it would not be
 // inlined.

@@ -187,3 +187,41 @@ func BenchmarkPacket(b *testing.B) {
 		}
 	})
 }
+
+// TestNeed: the size of a frame is known from its header on, and right.
+func TestNeed(t *testing.T) {
+	for name, f := range map[string]interface {
+		Framer
+		Need(b []byte) int
+	}{
+		"packet":    Packet{},
+		"fixed 4":   LengthPrefix{},
+		"fixed 2":   LengthPrefix{Size: 2, LittleEndian: true},
+		"fixed 8":   LengthPrefix{Size: 8},
+		"varint":    LengthPrefix{Varint: true},
+		"no framer": LengthPrefix{Size: 3},
+	} {
+		b, err := f.Append(nil, &Message{Payload: make([]byte, 300)})
+		if err != nil {
+			if n := f.Need(make([]byte, 100)); n != 0 {
+				t.Errorf("%s: %d", name, n)
+			}
+			continue
+		}
+		for cut := range b {
+			head := len(b) - 300
+			if n := f.Need(b[:cut]); cut < head && n != 0 || cut >= head && n != len(b) {
+				t.Errorf("%s: %d of the first %d bytes of %d", name, n, cut, len(b))
+			}
+		}
+	}
+	for name, n := range map[string]int{
+		"negative as int64": LengthPrefix{Size: 8}.Need([]byte("\xff\xff\xff\xff\xff\xff\xff\xff")),
+		"long varint":       LengthPrefix{Varint: true}.Need([]byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")),
+		"another version":   Packet{}.Need(make([]byte, 100)),
+	} {
+		if n != 0 {
+			t.Errorf("%s: %d", name, n)
+		}
+	}
+}

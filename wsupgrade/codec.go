@@ -25,6 +25,7 @@ type codec struct {
 
 var (
 	_ engine.StatelessCodec = (*codec)(nil)
+	_ engine.SizedCodec     = (*codec)(nil)
 	_ engine.Handshaker     = (*codec)(nil)
 	_ session               = (*engine.Session)(nil)
 )
@@ -60,6 +61,18 @@ func (c *codec) enter(r route) {
 
 // NeedsHandshake implements engine.Handshaker.
 func (c *codec) NeedsHandshake() bool { return !c.open.Load() }
+
+// Need implements engine.SizedCodec.
+func (c *codec) Need(b []byte) int {
+	if !c.open.Load() || c.parts != nil && c.parts.delivered {
+		return 0
+	}
+	f, err := c.readFrame(b)
+	if err != nil || f.head == 0 {
+		return 0
+	}
+	return f.head + f.length
+}
 
 // Decode implements engine.Codec.
 func (c *codec) Decode(s *engine.Session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {

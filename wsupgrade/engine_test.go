@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -388,5 +389,28 @@ func TestListenRefusesUnreachableWebSocket(t *testing.T) {
 			t.Errorf("%s: the error doesn't name the two: %v", name, err)
 		}
 		_ = e.Close()
+	}
+}
+
+// TestLargeFrameTakesItsSizeOnce: the memory of a frame grows to the size that its
+// header says, in few steps, and not to a power of two above it.
+func TestLargeFrameTakesItsSizeOnce(t *testing.T) {
+	const size = 16 << 20
+	got := make(chan int, 1)
+	_, addr := serve(t, engine.Config{MaxMessageSize: size, Cores: 1,
+		Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) { got <- len(m.Payload) })})
+	c := dialForeign(t, addr, "/echo")
+	frame := ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame(make([]byte, size))))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := c.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	if n := next(t, got); n != size {
+		t.Errorf("%d bytes", n)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > size*3/2 {
+		t.Errorf("%d bytes were allocated for %d", n, size)
 	}
 }
