@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/internal/reactor"
@@ -59,6 +61,43 @@ func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) 
 		return nil, err
 	}
 	return e.attachDialed(fd, remote, codec, rest, e.stats.transport(transportName(p, addr)))
+}
+
+// dialSocket connects to addr, "host:port" or "unix:" and a path, with the
+// engine's socket options.
+func (e *Engine) dialSocket(ctx context.Context, addr string) (net.Conn, error) {
+	opts := e.cfg.Socket.system()
+	network, tcp := "tcp", true
+	if name, ok := unixName(addr); ok {
+		network, addr, tcp = "unix", name, false
+	}
+	d := net.Dialer{}
+	if opts.KeepAlive.Set {
+		d.KeepAlive = -1 // ours are set below
+	}
+	if local := e.cfg.Socket.LocalAddr; local.IsValid() && tcp {
+		d.LocalAddr = net.TCPAddrFromAddrPort(local)
+	}
+	// Before it connects: the buffers decide on the window that is offered.
+	d.Control = func(_, _ string, c syscall.RawConn) error { return control(c, opts, tcp) }
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil || !tcp {
+		return conn, err
+	}
+	// Package net has turned Nagle's algorithm off after connecting.
+	if err := conn.(*net.TCPConn).SetNoDelay(!opts.Nagle); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func control(c syscall.RawConn, opts *reactor.Options, tcp bool) error {
+	var applyErr error
+	if err := c.Control(func(fd uintptr) { applyErr = opts.Apply(int(fd), tcp) }); err != nil {
+		return err
+	}
+	return applyErr
 }
 
 // attachDialed hands a connected socket to a core, and waits until it is there.
@@ -118,4 +157,13 @@ func attachDialedTask(arg any) error {
 	}
 	d.done <- nil
 	return nil
+}
+
+// peerHost is what a protocol's handshake calls the peer at addr: a Unix socket
+// has no host and is always local.
+func peerHost(addr string) string {
+	if _, ok := unixName(addr); ok {
+		return "localhost"
+	}
+	return addr
 }

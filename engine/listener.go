@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,6 +31,20 @@ type Listener struct {
 	backoff time.Duration // after the last failed accept
 
 	closed atomic.Bool
+}
+
+// origin is where a listener's stream socket comes from and what it leaves
+// behind.
+type origin struct {
+	name      string         // "unix:" and its name, for a Unix socket
+	inherited *os.File       // adopted instead of bound; until Adopt returns
+	proxy     *ProxyProtocol // nil unless connections may begin with its header
+	done      chan struct{}  // closed when no more is accepted
+	doneOnce  sync.Once
+
+	mu       sync.Mutex // guards closing the descriptor and what follows
+	file     socketFile
+	released sync.Once // closes the transports' sockets
 }
 
 // streamProtocol is a StreamProtocol on a listener, with its counters.
@@ -158,6 +174,53 @@ func (l *Listener) bind(addr string, transports []Transport) (err error) {
 	return nil
 }
 
+// checkBind reports what can't be served at addr.
+func (l *Listener) checkBind(addr string, transports []Transport) error {
+	if l.proxy != nil && len(l.streams) == 0 {
+		return errors.New("ProxyProtocol without a stream protocol")
+	}
+	if _, ok := unixName(addr); ok {
+		return checkUnix(transports)
+	}
+	if l.inherited == nil {
+		return l.checkTCP()
+	}
+	if len(l.streams) == 0 {
+		return fmt.Errorf("adopting a socket without a stream protocol: %w", errors.ErrUnsupported)
+	}
+	return nil // adoptStream will see what it is
+}
+
+func checkUnix(transports []Transport) error {
+	if len(transports) > 0 {
+		return fmt.Errorf("%s on a Unix socket: %w", transports[0].Name(), errors.ErrUnsupported)
+	}
+	return nil
+}
+
+func (l *Listener) checkTCP() error {
+	if l.proxy != nil && len(l.proxy.Trusted) == 0 {
+		return errors.New("ProxyProtocol.Trusted is empty, so nobody could send a header")
+	}
+	return nil
+}
+
+// openStream opens the listener's stream socket, or adopts it.
+func (l *Listener) openStream(addr string, transports []Transport) (err error) {
+	opts := l.engine.cfg.Socket.system()
+	if l.inherited != nil {
+		return l.adoptStream(opts, transports)
+	}
+	name, ok := unixName(addr)
+	if !ok {
+		l.conn.FD, l.addr, err = reactor.ListenTCP(addr, opts)
+		return err
+	}
+	l.name = addr
+	l.conn.FD, l.file, err = listenUnix(name, opts)
+	return err
+}
+
 // release closes what bind opened.
 func (l *Listener) release() {
 	for _, ep := range l.endpoints {
@@ -173,6 +236,25 @@ func (l *Listener) release() {
 // zero AddrPort for a Unix socket, which Path and String name.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
+// String is the listener's address as Listen takes it: "host:port", or "unix:"
+// and a path.
+func (l *Listener) String() string {
+	if l.name != "" {
+		return l.name
+	}
+	return l.addr.String()
+}
+
+// Path is the path of a Unix socket; "" for other listeners, and for abstract
+// names.
+func (l *Listener) Path() string {
+	name, _ := unixName(l.name)
+	if strings.HasPrefix(name, "@") {
+		return ""
+	}
+	return name
+}
+
 // Close stops accepting. Sessions go on. A second call does nothing.
 func (l *Listener) Close() {
 	if !l.closed.CompareAndSwap(false, true) {
@@ -187,6 +269,13 @@ func (l *Listener) Close() {
 	}
 	_ = l.engine.acceptor.Trigger(closeListenerTask, l)
 }
+
+// Done is closed when the listener has accepted its last connection and closed
+// its stream socket, which is soon after Close. Only then does Stats.Active, once it
+// is 0, mean that no connection is left that must be served here.
+func (l *Listener) Done() <-chan struct{} { return l.done }
+
+func (l *Listener) setDone() { l.doneOnce.Do(func() { close(l.done) }) }
 
 // stopAccepting closes every listener and admits no more sessions.
 func (e *Engine) stopAccepting() {
@@ -208,30 +297,6 @@ func (e *Engine) closeListeners() {
 	}
 }
 
-// runAcceptor is the goroutine that accepts for all listeners: a loop of its
-// own, so that no handler and no socket ever delays it.
-func (e *Engine) runAcceptor() {
-	defer e.running.Done()
-	if err := e.acceptor.Run(); err != nil {
-		e.cfg.Logger.Error("acceptor ended", "error", err)
-	}
-	for _, l := range e.listeners {
-		_ = closeListenerTask(l)
-	}
-}
-
-func registerListenerTask(arg any) error {
-	l := arg.(*Listener)
-	if l.conn.FD < 0 {
-		return nil
-	}
-	l.conn.Handler = (*accepting)(l)
-	if err := l.engine.acceptor.Register(&l.conn); err != nil {
-		l.engine.cfg.Logger.Error("listener not registered", "addr", l.String(), "error", err)
-	}
-	return nil
-}
-
 func closeListenerTask(arg any) error {
 	l := arg.(*Listener)
 	l.closeStream()
@@ -239,139 +304,33 @@ func closeListenerTask(arg any) error {
 	return nil
 }
 
-// accepting is a Listener as the acceptor sees it.
-type accepting Listener
-
-// OnEvent accepts what is waiting.
-func (a *accepting) OnEvent(reactor.Event) {
-	l := (*Listener)(a)
-	for range acceptBatch {
-		if l.conn.FD < 0 {
-			return
-		}
-		fd, remote, err := reactor.Accept(l.conn.FD)
-		if err != nil {
-			l.acceptFailed(err)
-			return
-		}
-		l.backoff = 0
-		l.engine.accepted(l, fd, remote)
-	}
-	l.engine.acceptor.Again(a)
-}
-
-// acceptFailed decides how to go on. The listener is registered edge-triggered,
-// so after a failure it must be asked again without an event.
-func (l *Listener) acceptFailed(err error) {
-	if err == syscall.EAGAIN {
+// closeStream closes the listening socket. On the acceptor, or when it doesn't
+// run.
+func (l *Listener) closeStream() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn.FD < 0 {
 		return
 	}
-	l.engine.countAcceptError(err)
-	retry, busy := reactor.AcceptRetryable(err)
-	switch {
-	case !retry:
-		l.engine.cfg.Logger.Error("accept failed", "addr", l.String(), "error", err)
-		fallthrough
-	case busy:
-		if l.backoff == 0 {
-			l.engine.cfg.Logger.Warn("accepting pauses", "addr", l.String(), "error", err)
+	if l.conn.Handler != nil {
+		l.engine.acceptor.Remove(&l.conn)
+	}
+	// Before closing: while the socket listens nobody takes its file for stale.
+	if err := l.file.unlink(); err != nil {
+		l.engine.cfg.Logger.Error("socket file not removed", "addr", l.String(), "error", err)
+	}
+	l.file = socketFile{}
+	reactor.Close(l.conn.FD)
+	l.conn.FD = -1
+}
+
+// closeEndpoints gives the transports' sockets back, once.
+func (l *Listener) closeEndpoints() {
+	l.released.Do(func() {
+		for _, ep := range l.endpoints {
+			if err := ep.Close(); err != nil {
+				l.engine.cfg.Logger.Error("closing an endpoint", "addr", ep.Addr().String(), "error", err)
+			}
 		}
-		l.backoff = min(max(2*l.backoff, minAcceptBackoff), maxAcceptBackoff)
-		time.AfterFunc(l.backoff, func() { _ = l.engine.acceptor.Trigger(acceptAgainTask, l) })
-	default:
-		l.engine.acceptor.Again((*accepting)(l))
-	}
-}
-
-func acceptAgainTask(arg any) error {
-	(*accepting)(arg.(*Listener)).OnEvent(reactor.Readable)
-	return nil
-}
-
-// accepted makes a session of an accepted descriptor and hands it to a core.
-func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
-	peer := remote
-	remote, header := l.admissionAddr(remote)
-	err := e.admit(remote.Addr())
-	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
-		e.release(remote.Addr())
-		err = errMaxHandshakes
-	}
-	if err != nil {
-		e.countRefused(err, peer, l)
-		// Only a protocol with a handshake can be told why.
-		if len(l.streams) < 2 || e.draining.Load() || !e.admission.beginRefusal() {
-			reactor.Close(fd)
-			return
-		}
-	}
-	if !e.beginSession() {
-		reactor.Close(fd)
-		e.refuse(err, l, remote.Addr())
-		return
-	}
-	s := e.newSession(fd, remote)
-	s.listener, s.refusal, s.headerDue = l, err, header
-	s.core.stats.accepted.Add(1)
-	_ = s.core.loop.Trigger(attachTask, s)
-}
-
-// newSession returns a session of a socket, on the next core, not yet attached
-// to its loop.
-func (e *Engine) newSession(fd int, remote netip.AddrPort) *Session {
-	s := &Session{core: e.nextCore(), remote: remote}
-	s.throttle = newThrottle(&e.cfg)
-	s.conn = reactor.Conn{FD: fd, Handler: (*socket)(s)}
-	s.timer.Owner = s
-	s.out.Init(&e.lim)
-	return s
-}
-
-// attachTask takes a new session in, on its loop.
-func attachTask(arg any) error {
-	s := arg.(*Session)
-	c := s.core
-	if !c.slots.add(c.index, s) {
-		s.unattached(errNoSlot)
-		return nil
-	}
-	switch {
-	case s.refusal != nil:
-		s.startPhase(refusalTimeout)
-	case s.headerDue:
-		s.startPhase(c.engine.cfg.HandshakeTimeout)
-	case s.listener.sole() != nil:
-		s.adopt(s.listener.sole())
-	default:
-		s.startPhase(c.engine.cfg.SniffTimeout)
-	}
-	if err := c.loop.Register(&s.conn); err != nil {
-		s.end(fmt.Errorf("%w: %w", ErrRefused, err), true)
-	}
-	if c.engine.draining.Load() {
-		s.endAfterMessages(ErrShutdown) // Shutdown may have passed by already
-	}
-	return nil
-}
-
-// unattached ends a session that didn't get a slot.
-func (s *Session) unattached(reason error) {
-	s.destroyed = true
-	reactor.Close(s.conn.FD)
-	s.core.engine.countRefused(reason, s.remote, s.listener)
-	s.core.engine.refuse(s.refusal, s.listener, s.remote.Addr())
-	s.core.engine.sessionGone()
-}
-
-// refuse undoes what accepted, or Dial where l is nil, began for a connection
-// that doesn't become a session.
-func (e *Engine) refuse(refusal error, l *Listener, addr netip.Addr) {
-	switch {
-	case refusal != nil:
-		e.admission.endRefusal()
-		return
-	case l != nil:
-		e.admission.endHandshake()
-	}
-	e.release(addr)
+	})
 }

@@ -1,11 +1,8 @@
 package engine
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/internal/reactor"
@@ -122,40 +119,3 @@ func (o *SocketOptions) system() *reactor.Options {
 }
 
 func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
-
-// dialSocket connects to addr, "host:port" or "unix:" and a path, with the
-// engine's socket options.
-func (e *Engine) dialSocket(ctx context.Context, addr string) (net.Conn, error) {
-	opts := e.cfg.Socket.system()
-	network, tcp := "tcp", true
-	if name, ok := unixName(addr); ok {
-		network, addr, tcp = "unix", name, false
-	}
-	d := net.Dialer{}
-	if opts.KeepAlive.Set {
-		d.KeepAlive = -1 // ours are set below
-	}
-	if local := e.cfg.Socket.LocalAddr; local.IsValid() && tcp {
-		d.LocalAddr = net.TCPAddrFromAddrPort(local)
-	}
-	// Before it connects: the buffers decide on the window that is offered.
-	d.Control = func(_, _ string, c syscall.RawConn) error { return control(c, opts, tcp) }
-	conn, err := d.DialContext(ctx, network, addr)
-	if err != nil || !tcp {
-		return conn, err
-	}
-	// Package net has turned Nagle's algorithm off after connecting.
-	if err := conn.(*net.TCPConn).SetNoDelay(!opts.Nagle); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
-func control(c syscall.RawConn, opts *reactor.Options, tcp bool) error {
-	var applyErr error
-	if err := c.Control(func(fd uintptr) { applyErr = opts.Apply(int(fd), tcp) }); err != nil {
-		return err
-	}
-	return applyErr
-}

@@ -56,6 +56,15 @@ func (p *ProxyProtocol) trusts(remote netip.AddrPort, unixSocket bool) bool {
 	return false
 }
 
+// admissionAddr is by which address an accepted connection is admitted: none
+// where a proxy's header will tell.
+func (l *Listener) admissionAddr(remote netip.AddrPort) (addr netip.AddrPort, header bool) {
+	if l.proxy != nil && l.proxy.trusts(remote, l.name != "") {
+		return netip.AddrPort{}, true
+	}
+	return remote, false
+}
+
 // takeHeader reads the PROXY header in front of b. It returns what is behind it;
 // ok is false when more is needed, or the session ends. On the loop.
 func (s *Session) takeHeader(b []byte) (rest []byte, ok bool) {
@@ -104,25 +113,6 @@ func (s *Session) admitReal(src netip.AddrPort) bool {
 	e.release(s.remote.Addr())
 	s.refusal = errMaxPerAddr
 	s.startPhase(refusalTimeout)
-	return true
-}
-
-// enterAddr counts a session of addr that enter let in without an address, or
-// reports that there are too many.
-func (a *admission) enterAddr(cfg *Config, addr netip.Addr) bool {
-	limit := cfg.MaxSessionsPerAddr
-	if limit == 0 || !addr.IsValid() {
-		return true
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.perAddr[addr] >= limit {
-		return false
-	}
-	if a.perAddr == nil {
-		a.perAddr = make(map[netip.Addr]int)
-	}
-	a.perAddr[addr]++
 	return true
 }
 

@@ -156,12 +156,3 @@ func lockDirectory(dir string) (unlock func()) {
 	}
 	return func() { _ = unix.Close(fd) } // which unlocks
 }
-
-// peerHost is what a protocol's handshake calls the peer at addr: a Unix socket
-// has no host and is always local.
-func peerHost(addr string) string {
-	if _, ok := unixName(addr); ok {
-		return "localhost"
-	}
-	return addr
-}

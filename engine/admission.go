@@ -53,6 +53,19 @@ func (e *Engine) beginSession() bool {
 	return true
 }
 
+// refuse undoes what accepted, or Dial where l is nil, began for a connection
+// that doesn't become a session.
+func (e *Engine) refuse(refusal error, l *Listener, addr netip.Addr) {
+	switch {
+	case refusal != nil:
+		e.admission.endRefusal()
+		return
+	case l != nil:
+		e.admission.endHandshake()
+	}
+	e.release(addr)
+}
+
 func (a *admission) enter(cfg *Config, addr netip.Addr) error {
 	if cfg.AcceptRate == 0 && cfg.MaxSessionsPerAddr == 0 {
 		return nil
@@ -72,6 +85,25 @@ func (a *admission) enter(cfg *Config, addr netip.Addr) error {
 		a.perAddr[addr]++
 	}
 	return nil
+}
+
+// enterAddr counts a session of addr that enter let in without an address, or
+// reports that there are too many.
+func (a *admission) enterAddr(cfg *Config, addr netip.Addr) bool {
+	limit := cfg.MaxSessionsPerAddr
+	if limit == 0 || !addr.IsValid() {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.perAddr[addr] >= limit {
+		return false
+	}
+	if a.perAddr == nil {
+		a.perAddr = make(map[netip.Addr]int)
+	}
+	a.perAddr[addr]++
+	return true
 }
 
 func (a *admission) leave(cfg *Config, addr netip.Addr) {
@@ -118,41 +150,4 @@ func (a *admission) endRefusal() {
 	a.mu.Lock()
 	a.refusing--
 	a.mu.Unlock()
-}
-
-// tokenBucket allows rate units a second on the average, and a second's worth
-// at once. The zero bucket is full.
-type tokenBucket struct {
-	level float64 // units that may be taken; below 0 it is in debt
-	last  time.Time
-}
-
-func (b *tokenBucket) refill(now time.Time, rate float64) {
-	if b.last.IsZero() {
-		b.level = rate
-	} else {
-		b.level = min(b.level+now.Sub(b.last).Seconds()*rate, rate)
-	}
-	b.last = now
-}
-
-// take takes n units if they are there.
-func (b *tokenBucket) take(now time.Time, n, rate float64) bool {
-	b.refill(now, rate)
-	if b.level < n {
-		return false
-	}
-	b.level -= n
-	return true
-}
-
-// spend takes n units that were used already, and returns how long it takes
-// until the bucket is out of debt.
-func (b *tokenBucket) spend(now time.Time, n, rate float64) time.Duration {
-	b.refill(now, rate)
-	b.level -= n
-	if b.level >= 0 {
-		return 0
-	}
-	return time.Duration(-b.level / rate * float64(time.Second))
 }

@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/millrace/millrace/internal/reactor"
+)
+
+// runAcceptor is the goroutine that accepts for all listeners: a loop of its
+// own, so that no handler and no socket ever delays it.
+func (e *Engine) runAcceptor() {
+	defer e.running.Done()
+	if err := e.acceptor.Run(); err != nil {
+		e.cfg.Logger.Error("acceptor ended", "error", err)
+	}
+	for _, l := range e.listeners {
+		_ = closeListenerTask(l)
+	}
+}
+
+func registerListenerTask(arg any) error {
+	l := arg.(*Listener)
+	if l.conn.FD < 0 {
+		return nil
+	}
+	l.conn.Handler = (*accepting)(l)
+	if err := l.engine.acceptor.Register(&l.conn); err != nil {
+		l.engine.cfg.Logger.Error("listener not registered", "addr", l.String(), "error", err)
+	}
+	return nil
+}
+
+// accepting is a Listener as the acceptor sees it.
+type accepting Listener
+
+// OnEvent accepts what is waiting.
+func (a *accepting) OnEvent(reactor.Event) {
+	l := (*Listener)(a)
+	for range acceptBatch {
+		if l.conn.FD < 0 {
+			return
+		}
+		fd, remote, err := reactor.Accept(l.conn.FD)
+		if err != nil {
+			l.acceptFailed(err)
+			return
+		}
+		l.backoff = 0
+		l.engine.accepted(l, fd, remote)
+	}
+	l.engine.acceptor.Again(a)
+}
+
+// acceptFailed decides how to go on. The listener is registered edge-triggered,
+// so after a failure it must be asked again without an event.
+func (l *Listener) acceptFailed(err error) {
+	if err == syscall.EAGAIN {
+		return
+	}
+	l.engine.countAcceptError(err)
+	retry, busy := reactor.AcceptRetryable(err)
+	switch {
+	case !retry:
+		l.engine.cfg.Logger.Error("accept failed", "addr", l.String(), "error", err)
+		fallthrough
+	case busy:
+		if l.backoff == 0 {
+			l.engine.cfg.Logger.Warn("accepting pauses", "addr", l.String(), "error", err)
+		}
+		l.backoff = min(max(2*l.backoff, minAcceptBackoff), maxAcceptBackoff)
+		time.AfterFunc(l.backoff, func() { _ = l.engine.acceptor.Trigger(acceptAgainTask, l) })
+	default:
+		l.engine.acceptor.Again((*accepting)(l))
+	}
+}
+
+func acceptAgainTask(arg any) error {
+	(*accepting)(arg.(*Listener)).OnEvent(reactor.Readable)
+	return nil
+}
+
+// accepted makes a session of an accepted descriptor and hands it to a core.
+func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
+	peer := remote
+	remote, header := l.admissionAddr(remote)
+	err := e.admit(remote.Addr())
+	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
+		e.release(remote.Addr())
+		err = errMaxHandshakes
+	}
+	if err != nil {
+		e.countRefused(err, peer, l)
+		// Only a protocol with a handshake can be told why.
+		if len(l.streams) < 2 || e.draining.Load() || !e.admission.beginRefusal() {
+			reactor.Close(fd)
+			return
+		}
+	}
+	if !e.beginSession() {
+		reactor.Close(fd)
+		e.refuse(err, l, remote.Addr())
+		return
+	}
+	s := e.newSession(fd, remote)
+	s.listener, s.refusal, s.headerDue = l, err, header
+	s.core.stats.accepted.Add(1)
+	_ = s.core.loop.Trigger(attachTask, s)
+}
+
+// newSession returns a session of a socket, on the next core, not yet attached
+// to its loop.
+func (e *Engine) newSession(fd int, remote netip.AddrPort) *Session {
+	s := &Session{core: e.nextCore(), remote: remote}
+	s.throttle = newThrottle(&e.cfg)
+	s.conn = reactor.Conn{FD: fd, Handler: (*socket)(s)}
+	s.timer.Owner = s
+	s.out.Init(&e.lim)
+	return s
+}
+
+// attachTask takes a new session in, on its loop.
+func attachTask(arg any) error {
+	s := arg.(*Session)
+	c := s.core
+	if !c.slots.add(c.index, s) {
+		s.unattached(errNoSlot)
+		return nil
+	}
+	switch {
+	case s.refusal != nil:
+		s.startPhase(refusalTimeout)
+	case s.headerDue:
+		s.startPhase(c.engine.cfg.HandshakeTimeout)
+	case s.listener.sole() != nil:
+		s.adopt(s.listener.sole())
+	default:
+		s.startPhase(c.engine.cfg.SniffTimeout)
+	}
+	if err := c.loop.Register(&s.conn); err != nil {
+		s.end(fmt.Errorf("%w: %w", ErrRefused, err), true)
+	}
+	if c.engine.draining.Load() {
+		s.endAfterMessages(ErrShutdown) // Shutdown may have passed by already
+	}
+	return nil
+}
+
+// unattached ends a session that didn't get a slot.
+func (s *Session) unattached(reason error) {
+	s.destroyed = true
+	reactor.Close(s.conn.FD)
+	s.core.engine.countRefused(reason, s.remote, s.listener)
+	s.core.engine.refuse(s.refusal, s.listener, s.remote.Addr())
+	s.core.engine.sessionGone()
+}
