@@ -19,7 +19,8 @@ var ErrCompressed = errors.New("client: the answer is compressed")
 // ended it stays ended.
 //
 // All clients of a process share one engine, which starts with the first and
-// stops with the last of them.
+// stops with the last of them. While it runs it raises GOMAXPROCS as Engine.Start
+// says; beside another engine of the same size that adds nothing.
 type Client struct {
 	hub     *hub
 	session *engine.Session

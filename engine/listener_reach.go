@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // A listener's stream protocols are told apart by Match, in their order. A
@@ -113,7 +114,7 @@ func openings(p StreamProtocol) (found [][]byte) {
 			if probes++; probes > maxProbes {
 				return found
 			}
-			first := append(more[0][:len(more[0]):len(more[0])], byte(b))
+			first := slices.Concat(more[0], []byte{byte(b)})
 			switch p.Match(first) {
 			case MatchYes:
 				found = append(found, first)
