@@ -262,3 +262,37 @@ func testHazard12Cycles(t *testing.T, d engine.Dispatch) {
 		t.Fatal("a socket for dialing is still open")
 	}
 }
+
+// TestCloseFromACallback: the engine is closed by a callback of a QUIC session,
+// which it can't outlast: Close says so, and the closing ends behind the callback.
+func TestCloseFromACallback(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		returned := make(chan error, 1)
+		srv := serve(t, engine.Config{Dispatch: d, ShutdownTimeout: 50 * time.Millisecond,
+			Handler: engine.OnMessage(func(s *engine.Session, _ *framing.Message) { returned <- s.Engine().Close() })}, Config{})
+		client := engine.New(engine.Config{Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {})})
+		defer func() { _ = client.Close() }()
+		s, err := client.Dial(t.Context(), srv.addr, QUIC(Config{TLS: trust(t)}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send([]byte("close")); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-returned:
+			if !errors.Is(err, engine.ErrStillRunning) {
+				t.Error(err)
+			}
+		case <-time.After(testPatience):
+			t.Fatal("it hangs")
+		}
+		for end := time.Now().Add(testPatience); ; {
+			if err := srv.Close(); err == nil {
+				return
+			} else if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+	})
+}
