@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
 // TestHubHeedsTheCPUs and not what running engines add to GOMAXPROCS; and beside
 // an engine it adds nothing more.
 func TestHubHeedsTheCPUs(t *testing.T) {
 	cpus := runtime.GOMAXPROCS(0)
-	e := engine.New(engine.Config{Handler: echo, Cores: cpus})
+	e := engine.New(engine.Config{Handler: serve.Echo, Cores: cpus})
 	defer e.Close()
 	l, err := e.Listen("127.0.0.1:0", engine.Packets())
 	if err != nil {

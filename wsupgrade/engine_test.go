@@ -397,7 +397,7 @@ func TestListenRefusesUnreachableWebSocket(t *testing.T) {
 func TestLargeFrameTakesItsSizeOnce(t *testing.T) {
 	const size = 16 << 20
 	got := make(chan int, 1)
-	_, addr := serve(t, engine.Config{MaxMessageSize: size, Cores: 1,
+	_, addr := startWS(t, engine.Config{MaxMessageSize: size, Cores: 1,
 		Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) { got <- len(m.Payload) })})
 	c := dialForeign(t, addr, "/echo")
 	frame := ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame(make([]byte, size))))
@@ -406,7 +406,7 @@ func TestLargeFrameTakesItsSizeOnce(t *testing.T) {
 	if _, err := c.Write(frame); err != nil {
 		t.Fatal(err)
 	}
-	if n := next(t, got); n != size {
+	if n := testkit.Receive(t, got, "the message"); n != size {
 		t.Errorf("%d bytes", n)
 	}
 	runtime.ReadMemStats(&after)
