@@ -115,7 +115,7 @@ func openings(p StreamProtocol) (found [][]byte) {
 				return found
 			}
 			first := slices.Concat(more[0], []byte{byte(b)})
-			switch p.Match(first) {
+			switch probe(p, first) {
 			case MatchYes:
 				found = append(found, first)
 			case MatchMore:
@@ -125,6 +125,17 @@ func openings(p StreamProtocol) (found [][]byte) {
 		}
 	}
 	return found
+}
+
+// probe is p.Match(first). A protocol that panics matches nothing here; it ends the
+// sessions in which it does so again.
+func probe(p StreamProtocol, first []byte) (m Match) {
+	defer func() {
+		if recover() != nil {
+			m = MatchNo
+		}
+	}()
+	return p.Match(first)
 }
 
 // anything is every first byte.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/testkit"
 	"github.com/millrace/millrace/wsupgrade"
 )
 
@@ -26,7 +27,7 @@ func TestHazard29UpgradeBehindASplitProxyHeader(t *testing.T) {
 		if err := e.Start(); err != nil {
 			t.Fatal(err)
 		}
-		c := dialRaw(t, l.Addr().String())
+		c := testkit.Dial(t, l.Addr().String())
 		_, _ = c.Write(header[:cut])
 		for e.Stats().BytesIn < uint64(cut) {
 			time.Sleep(time.Millisecond) // the first piece isn't read yet
