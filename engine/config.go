@@ -32,6 +32,7 @@ const (
 	DefaultHandshakeTimeout = 10 * time.Second // from accept to open
 	DefaultLingerTimeout    = 3 * time.Second  // from Close to the end
 	DefaultShutdownTimeout  = 4 * time.Second  // of Serve, when its context ends
+	DefaultPartialTimeout   = 30 * time.Second // of an incomplete message
 	DefaultWriteTimeout     = 60 * time.Second // without progress
 	DefaultMaxSessions      = 1 << 20          // an engine
 	DefaultMaxHandshakes    = 16 << 10         // an engine
@@ -105,6 +106,11 @@ type Config struct {
 	// ErrIdleTimeout. 0 means never. Its resolution is 50 ms.
 	IdleTimeout time.Duration
 
+	// PartialTimeout closes a session whose peer has begun a message and for that
+	// long neither completed it nor sent at least 16 KiB more of it, with
+	// ErrPartialTimeout. Default 30 s; negative means never. Its resolution is 50 ms.
+	PartialTimeout time.Duration
+
 	// WriteTimeout closes a session whose peer has taken none of the bytes that
 	// wait for it for so long, with ErrWriteTimeout. Default 60 s; negative
 	// means never. Its resolution is 50 ms.
@@ -157,6 +163,7 @@ type Limits struct {
 	HandshakeTimeout time.Duration // 0 means none
 	IdleTimeout      time.Duration // 0 means none
 	LingerTimeout    time.Duration // 0 means not to wait
+	PartialTimeout   time.Duration // of an incomplete message; 0 means none
 	WriteTimeout     time.Duration // without progress; 0 means none
 	MaxHandshakes    int           // an engine; negative means no bound
 
@@ -170,7 +177,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("engine: Config.Handler is required")
 	case c.Dispatch > Inline:
 		return fmt.Errorf("engine: Config.Dispatch %d is neither Workers nor Inline", c.Dispatch)
-	case c.SlowConsumer > Block:
+	case c.SlowConsumer > DropOldest:
 		return fmt.Errorf("engine: Config.SlowConsumer %d is not a policy", c.SlowConsumer)
 	case c.OutboxSoftMark < 0:
 		return fmt.Errorf("engine: Config.OutboxSoftMark %d is negative", c.OutboxSoftMark)
@@ -219,6 +226,7 @@ func (c Config) withDefaults() Config {
 	setInt(&c.OutboxSoftMark, DefaultOutboxSoftMark)
 	setInt(&c.OutboxLimit, max(DefaultOutboxLimit, 2*c.MaxMessageSize))
 	setDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDuration(&c.PartialTimeout, DefaultPartialTimeout)
 	setDuration(&c.WriteTimeout, DefaultWriteTimeout)
 	setInt(&c.MaxSessions, DefaultMaxSessions)
 	setInt(&c.MaxHandshakes, DefaultMaxHandshakes)
@@ -255,6 +263,7 @@ func (c *Config) limits() Limits {
 		HandshakeTimeout: c.HandshakeTimeout,
 		IdleTimeout:      c.IdleTimeout,
 		LingerTimeout:    c.LingerTimeout,
+		PartialTimeout:   c.PartialTimeout,
 		WriteTimeout:     c.WriteTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
 	}

@@ -40,9 +40,9 @@ func openSockets(t *testing.T, o SocketOptions, addr string) (s sockets, dialedF
 	for range 2 {
 		session := <-opened
 		if session.Dialed() {
-			s.dialed = session.conn.FD
+			s.dialed = session.conn.(*socketConn).sock.FD
 		} else {
-			s.accepted = session.conn.FD
+			s.accepted = session.conn.(*socketConn).sock.FD
 			dialedFrom = session.RemoteAddr()
 		}
 	}

@@ -3,7 +3,6 @@ package engine
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/cpu"
 
@@ -13,9 +12,6 @@ import (
 	"github.com/millrace/millrace/internal/wheel"
 )
 
-// tickInterval is the resolution of session deadlines.
-const tickInterval = 50 * time.Millisecond
-
 // A core is an event loop, a ring and a consumer of that ring: a pinned worker,
 // or the loop itself in Inline dispatch. A session belongs to one core for
 // life. Cores share nothing on the hot path.
@@ -23,7 +19,7 @@ type core struct {
 	engine *Engine
 	index  int
 	inline bool
-	loop   *reactor.Loop
+	loop   eventLoop
 	slots  slots
 	stats  coreStats
 
@@ -41,7 +37,7 @@ type core struct {
 	consumer consumer
 	_        cpu.CacheLinePad
 
-	// Producers that wait for room in the ring.
+	// Producers that wait for space in the ring.
 	stalled   atomic.Bool  // the loop waits
 	waiters   atomic.Int32 // goroutines that wait
 	spaceMu   sync.Mutex
@@ -51,22 +47,47 @@ type core struct {
 	readBuf      []byte
 	cipherBuf    []byte           // for ciphertext; nil until there is TLS
 	inbound      *framing.Message // what Decode fills: inline, the consumer's
-	batch        batch
-	decoding     bool // in Session.process
-	wheel        wheel.Wheel[Session]
-	tick         int64      // now, or a little earlier; see tickInterval
-	advanced     int64      // of the last tick whose timers were fired
-	stalledQueue []*Session // in the order in which they go on
+	records      recordWriter
+	decoding     bool // in socketConn.process
+	wheel        wheel.Wheel[socketConn]
+	tick         int64         // now, or a little earlier; see tickInterval
+	advanced     int64         // of the last tick whose timers were fired
+	stalledQueue []*socketConn // in the order in which they go on
 
 	timers  atomic.Int64 // armed in wheel, for the ticker
 	ticking atomic.Bool  // a tick was triggered and has not run
 }
+
+// eventLoop is what a core needs of a reactor.Loop. Tests replace it to drive
+// connections without sockets.
+type eventLoop interface {
+	Run() error
+	Stop() error
+	Close() error
+	Trigger(task reactor.Task, arg any) error
+	Again(h reactor.Handler)
+	Register(c *reactor.Conn) error
+	Unregister(c *reactor.Conn)
+
+	Read(fd int, b []byte) (int, error)
+	Write(fd int, b []byte) (int, error)
+	Writev(fd int, bufs [][]byte) (int, error)
+	ShutdownWrite(fd int)
+	CloseFD(fd int)
+}
+
+// maxShare bounds in bytes what one record takes of the ring.
+const maxShare = 32 << 10
 
 func newCore(e *Engine, index int) (*core, error) {
 	loop, err := reactor.Open(&e.table)
 	if err != nil {
 		return nil, err
 	}
+	return newCoreOn(e, index, loop), nil
+}
+
+func newCoreOn(e *Engine, index int, loop eventLoop) *core {
 	c := &core{
 		engine:       e,
 		index:        index,
@@ -81,18 +102,23 @@ func newCore(e *Engine, index int) (*core, error) {
 	c.spaceCond = sync.NewCond(&c.spaceMu)
 	c.consumer.core = c
 	c.consumer.handler = e.cfg.Handler
-	c.batch.core = c
+	c.records.core = c
 	c.inbound = new(framing.Message)
 	if c.inline {
 		c.inbound = &c.consumer.m
 	}
-	return c, nil
+	return c
 }
 
-// maxShare bounds what one record takes of the ring.
-const maxShare = 32 << 10
+// runLoop is the goroutine of the event loop.
+func (c *core) runLoop() {
+	defer c.engine.running.Done()
+	if err := c.loop.Run(); err != nil {
+		c.engine.cfg.Logger.Error("event loop ended", "core", c.index, "error", err)
+	}
+}
 
-// wake tells the consumer that the ring has something for it.
+// wake makes the consumer look at the ring.
 func (c *core) wake() {
 	if !c.inline {
 		c.parker.Wake()
@@ -103,7 +129,7 @@ func (c *core) wake() {
 	}
 }
 
-// drainTask consumes the ring on the loop, one batch a turn.
+// drainTask consumes the ring on the loop, one batch at a time.
 func drainTask(arg any) error {
 	c := arg.(*core)
 	c.drainAsked.Store(false)
@@ -113,34 +139,31 @@ func drainTask(arg any) error {
 	return nil
 }
 
-// ringDrain is the inline core's turn to go on with its ring after the sockets
-// had theirs.
+// ringDrain continues an inline core's ring after the other sockets.
 type ringDrain core
 
 // OnEvent consumes one more batch.
 func (d *ringDrain) OnEvent(reactor.Event) { _ = drainTask((*core)(d)) }
 
-// released is called by the consumer after it gave ring space back, and lets
-// waiting producers go on once the ring is half empty.
+// released is called by the consumer after it has released ring space. It resumes
+// waiting producers once the ring is half empty.
 func (c *core) released() {
 	if c.ring.Depth() > c.ring.Cap()/2 || c.large.crowded() {
 		return
 	}
 	if c.waiters.Load() > 0 {
-		c.spaceMu.Lock()
-		c.spaceCond.Broadcast()
-		c.spaceMu.Unlock()
+		c.wakeWaiters()
 	}
 	if c.stalled.Load() && c.stalled.CompareAndSwap(true, false) {
 		_ = c.loop.Trigger(resumeStalledTask, c)
 	}
 }
 
-// stall queues s until the ring has room. On the loop.
-func (c *core) stall(s *Session) {
-	if !s.stalled {
-		s.stalled = true
-		c.stalledQueue = append(c.stalledQueue, s)
+// stall queues conn until the ring has space. On the loop.
+func (c *core) stall(conn *socketConn) {
+	if conn.backlog&waiting == 0 {
+		conn.backlog |= waiting
+		c.stalledQueue = append(c.stalledQueue, conn)
 		c.stats.stalls.Add(1)
 	}
 	c.stalled.Store(true)
@@ -148,56 +171,37 @@ func (c *core) stall(s *Session) {
 	c.released()
 }
 
-// resumeStalledTask lets every stalled session go on, in order; those that
-// find the ring full again queue up again.
+// resumeStalledTask resumes every stalled connection, in order; those that find
+// the ring full again are queued again.
 func resumeStalledTask(arg any) error {
 	c := arg.(*core)
 	queue := c.stalledQueue
 	c.stalledQueue = nil
-	for _, s := range queue {
-		s.stalled = false
-		s.goOn()
+	for _, conn := range queue {
+		conn.backlog &^= waiting
+		conn.resume()
 	}
 	return nil
 }
 
-// claim reserves n bytes of the ring, waiting for room as long as alive says
-// so. For goroutines that may block.
-func (c *core) claim(n int, alive func() error) (ring.Claim, error) {
-	if cl, ok := c.ring.Claim(n); ok {
-		return cl, nil
-	}
-	c.spaceMu.Lock()
-	defer c.spaceMu.Unlock()
-	c.waiters.Add(1)
-	defer c.waiters.Add(-1)
-	for {
-		if cl, ok := c.ring.Claim(n); ok {
-			return cl, nil
-		}
-		if err := alive(); err != nil {
-			return ring.Claim{}, err
-		}
-		c.spaceCond.Wait()
-	}
-}
-
-// wakeWaiters makes goroutines that wait for room look again whether they
-// still should.
+// wakeWaiters makes goroutines that wait for space look again.
 func (c *core) wakeWaiters() {
 	c.spaceMu.Lock()
 	c.spaceCond.Broadcast()
 	c.spaceMu.Unlock()
 }
 
-// runLoop is the goroutine of the event loop.
-func (c *core) runLoop() {
-	defer c.engine.running.Done()
-	defer c.engine.callbacks.enter()()
-	if c.inline {
-		c.consumer.goroutine.Store(goroutineID())
+// leave is the end of an admitted session.
+func (c *core) leave(s *Session) {
+	c.engine.release(s.remote.Addr())
+	c.forget(s)
+}
+
+// forget frees the session's slot; its ID finds nothing from then on.
+func (c *core) forget(s *Session) {
+	if t := s.transport; t != nil {
+		t.active.Add(-1)
 	}
-	if err := c.loop.Run(); err != nil {
-		c.engine.cfg.Logger.Error("event loop ended", "core", c.index, "error", err)
-	}
+	c.slots.remove(s.id)
+	c.engine.sessionGone()
 }

@@ -63,6 +63,16 @@ func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) 
 	return e.attachDialed(fd, remote, codec, rest, e.stats.transport(transportName(p, addr)))
 }
 
+// connect is p.Connect. A panic of p is an error.
+func connect(ctx context.Context, p StreamProtocol, conn net.Conn, addr string, limits Limits) (c Codec, rest []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = newPanicError(v)
+		}
+	}()
+	return p.Connect(ctx, conn, addr, limits)
+}
+
 // dialSocket connects to addr, "host:port" or "unix:" and a path, with the
 // engine's socket options.
 func (e *Engine) dialSocket(ctx context.Context, addr string) (net.Conn, error) {
@@ -111,10 +121,10 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 		e.release(remote.Addr())
 		return nil, ErrShutdown
 	}
-	s := e.newSession(fd, remote)
+	s, c := e.newSocketSession(fd, remote)
 	s.transport = t
-	s.setCodec(codec)
-	d := &dialed{session: s, rest: rest, done: make(chan error, 1)}
+	c.setDialed(codec)
+	d := &dialed{conn: c, rest: rest, done: make(chan error, 1)}
 	if err := s.core.loop.Trigger(attachDialedTask, d); err != nil {
 		return nil, err
 	}
@@ -127,34 +137,31 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 }
 
 type dialed struct {
-	session *Session
-	rest    []byte // bytes that came behind the handshake
-	done    chan error
+	conn *socketConn
+	rest []byte // bytes that came behind the handshake
+	done chan error
 }
 
 // attachDialedTask opens a dialed session, on its loop.
 func attachDialedTask(arg any) error {
 	d := arg.(*dialed)
-	s := d.session
-	c := s.core
-	if !c.slots.add(c.index, s) {
-		s.unattached(errNoSlot)
+	c := d.conn
+	s, k := c.session, c.core()
+	if !k.slots.add(k.index, s) {
+		c.unattached(errNoSlot)
 		d.done <- errNoSlot
 		return nil
 	}
 	s.transport.active.Add(1)
-	s.Establish()
-	if err := c.loop.Register(&s.conn); err != nil {
-		s.end(fmt.Errorf("%w: %w", ErrConnectionLost, err), true)
-	} else if len(d.rest) > 0 {
-		s.process(d.rest, 0)
+	c.establish()
+	c.register(ErrConnectionLost)
+	if len(d.rest) > 0 && c.input < inputDraining {
+		c.process(d.rest, 0)
 	}
-	if s.tls != nil {
-		s.read() // its layer may have read on
+	if c.tls != nil {
+		c.read() // its layer may have read on
 	}
-	if c.engine.draining.Load() {
-		s.endAfterMessages(ErrShutdown) // Shutdown may have passed by already
-	}
+	c.attached()
 	d.done <- nil
 	return nil
 }

@@ -66,21 +66,21 @@ func hostOf(addr string) string {
 	return addr
 }
 
-// securedCodec carries a dialed session's TLS from Connect to setCodec.
+// securedCodec carries a dialed session's TLS from Connect to setDialed.
 type securedCodec struct {
 	Codec
 	layer *tlsLayer
 }
 
-// unwrap gives s the TLS that came with c, and returns the codec inside: from
-// here on the session's socket is below it. Before the session is published.
-func (s *Session) unwrap(c Codec) Codec {
-	sc, ok := c.(*securedCodec)
-	if !ok {
-		return c
+// setDialed gives c the codec that Connect returned, and the TLS that came with
+// it: from here on the session's socket is below it. Before the session is
+// published.
+func (c *socketConn) setDialed(codec Codec) {
+	if sc, ok := codec.(*securedCodec); ok {
+		sc.layer.real = nil
+		sc.layer.sock = c
+		c.tls, codec = sc.layer, sc.Codec
 	}
-	sc.layer.real = nil
-	sc.layer.session = s
-	s.tls = sc.layer
-	return sc.Codec
+	c.setCodec(codec)
+	c.stage = stageHandshake
 }

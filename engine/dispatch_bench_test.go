@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 
 	"github.com/millrace/millrace/framing"
@@ -23,17 +24,18 @@ func BenchmarkDispatch(b *testing.B) {
 	for name, codec := range map[string]Codec{"packets": packets{}, "codec": framed{framing.Packet{}}} {
 		b.Run(name, func(b *testing.B) {
 			const run = 1000
-			s := sessionWithoutSocket(b)
-			s.setCodec(codec)
+			c := sessionWithoutSocket(b)
+			c.setCodec(codec)
 			one, _ := framing.AppendPacket(nil, &framing.Message{Type: framing.Request, ID: 5, Payload: []byte("ping")})
 			in := bytes.Repeat(one, run)
-			lane := &s.core.consumer.lane
+			replies := &c.core().consumer.replies
 			b.ReportAllocs()
 			for done := 0; done < b.N; done += run {
-				if rest := s.decodeAll(in, 0); len(rest) > 0 || len(lane.b) != len(in) {
-					b.Fatalf("%d bytes left, %d of replies", len(rest), len(lane.b))
+				if rest := c.decode(in, 0); len(rest) > 0 || len(replies.b) != len(in) {
+					b.Fatalf("%d bytes left, %d of replies", len(rest), len(replies.b))
 				}
-				lane.session, s.laned, lane.messages = nil, false, 0
+				replies.session = nil
+				c.setOutput(outputIdle)
 			}
 		})
 	}
@@ -42,13 +44,14 @@ func BenchmarkDispatch(b *testing.B) {
 // BenchmarkOutbox is what a message costs that is sent from elsewhere: encoding
 // it into the queue, and taking it out of there, a hundred a write.
 func BenchmarkOutbox(b *testing.B) {
-	s := sessionWithoutSocket(b)
-	s.setCodec(packets{})
+	c := sessionWithoutSocket(b)
+	s := c.session
+	c.setCodec(packets{})
 	m := &framing.Message{Payload: []byte("ping")}
 	b.ReportAllocs()
 	for done := 0; done < b.N; done += 100 {
 		for range 100 {
-			if err := s.out.Append(s.codec, m); err != nil {
+			if err := s.out.Append(c.codec, m); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -58,17 +61,20 @@ func BenchmarkOutbox(b *testing.B) {
 	}
 }
 
-// sessionWithoutSocket is an open session of an engine that doesn't run.
-func sessionWithoutSocket(b *testing.B) *Session {
+// sessionWithoutSocket is the connection of an open session of an engine that does
+// not run.
+func sessionWithoutSocket(b *testing.B) *socketConn {
 	b.Helper()
 	e := New(Config{Handler: echoes{}, Dispatch: Inline, Cores: 1})
-	c, err := newCore(e, 0)
+	k, err := newCore(e, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = c.loop.Close() })
-	s := &Session{core: c, phase: phaseOpen, opened: true}
-	s.out.Init(&e.lim)
+	b.Cleanup(func() { _ = k.loop.Close() })
+	e.cores = append(e.cores, k)
+	s, c := e.newSocketSession(-1, netip.AddrPort{})
+	s.phase, s.opened = phaseOpen, true
 	s.corked.Store(true)
-	return s
+	c.stage = stageOpen
+	return c
 }

@@ -32,7 +32,6 @@ type Engine struct {
 
 	admission admission
 	refusals  refusalLog
-	callbacks callbackGoroutines
 	drops     atomic.Uint64 // messages that a SlowConsumer policy dropped
 
 	admitted atomic.Int64 // sessions that count for MaxSessions
@@ -40,7 +39,7 @@ type Engine struct {
 	robin    atomic.Uint32
 	draining atomic.Bool // no new sessions
 	dead     atomic.Bool // the cores are stopping: nobody consumes the rings
-	misused  atomic.Bool // a Resume without a Pause was logged
+	misused  atomic.Bool // a wrong call of the application was logged
 
 	mu        sync.Mutex // guards what follows
 	made      bool
@@ -180,7 +179,6 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		for _, c := range e.cores {
 			_ = c.loop.Trigger(shutdownTask, c)
 		}
-		e.drainLinks()
 	}
 	unwatch := context.AfterFunc(ctx, e.wakeIdle)
 	e.mu.Lock()
@@ -207,27 +205,13 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	return errors.Join(cut, err)
 }
 
-// shutdownTask ends the sessions of a core's sockets behind their messages.
+// shutdownTask ends the sessions of a core behind their messages.
 func shutdownTask(arg any) error {
-	c := arg.(*core)
-	c.slots.all(func(s *Session) bool {
-		if s.link == nil && !s.destroyed {
-			if s.shutdown = s.unparsed || s.stuck != nil; !s.shutdown {
-				s.endAfterMessages(ErrShutdown)
-			}
-		}
+	arg.(*core).slots.all(func(s *Session) bool {
+		s.conn.drain()
 		return true
 	})
 	return nil
-}
-
-// drainLinks ends the sessions of transports behind their messages.
-func (e *Engine) drainLinks() {
-	for s := range e.Sessions() {
-		if s.link != nil {
-			go s.endLinkAfterMessages(ErrShutdown)
-		}
-	}
 }
 
 // Close drops every session at once (OnClose gets ErrClosed), and waits for the
@@ -277,7 +261,7 @@ func (e *Engine) beginClose() {
 func (e *Engine) closeUnstarted() error {
 	e.dead.Store(true)
 	for s := range e.all() {
-		s.end(ErrClosed, true) // a transport's: nobody will hear of it
+		s.conn.close(ErrClosed, true) // a transport's: nobody will hear of it
 	}
 	e.closeListeners()
 	for _, c := range e.cores {
@@ -315,7 +299,7 @@ func (e *Engine) finishClose() {
 func (e *Engine) abortAll() {
 	for e.active.Load() > 0 {
 		for s := range e.all() {
-			s.end(ErrClosed, true)
+			s.conn.close(ErrClosed, true)
 		}
 		e.mu.Lock()
 		if e.active.Load() > 0 {
@@ -338,14 +322,6 @@ func (e *Engine) sessionGone() {
 	if e.active.Add(-1) == 0 && e.draining.Load() {
 		go e.wakeIdle() // on a goroutine of its own: the caller may be a loop
 	}
-}
-
-// aliveOrClosed is nil while the rings are consumed.
-func (e *Engine) aliveOrClosed() error {
-	if e.dead.Load() {
-		return ErrClosed
-	}
-	return nil
 }
 
 // nextCore deals sessions out to the cores in turn.
@@ -386,11 +362,11 @@ func (e *Engine) all() iter.Seq[*Session] {
 	}
 }
 
-// visible reports whether applications may see s: its handshake is done.
-func (s *Session) visible() bool {
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	return s.phase != phaseHandshake
+// misuse logs the first time that an application has called a method wrongly.
+func (e *Engine) misuse(s *Session, what string) {
+	if e.misused.CompareAndSwap(false, true) {
+		e.cfg.Logger.Warn("engine: misuse", "call", what, "session", s.id, "transport", s.Transport())
+	}
 }
 
 // Config returns the engine's configuration with every default filled in.

@@ -26,6 +26,10 @@ var (
 	// ErrIdleTimeout: no bytes came for Config.IdleTimeout.
 	ErrIdleTimeout = errors.New("engine: idle timeout")
 
+	// ErrPartialTimeout: the peer did not complete a message in
+	// Config.PartialTimeout.
+	ErrPartialTimeout = errors.New("engine: partial message timeout")
+
 	// ErrHandshakeTimeout: the peer didn't finish its handshake in
 	// Config.HandshakeTimeout.
 	ErrHandshakeTimeout = errors.New("engine: handshake timeout")
@@ -101,7 +105,7 @@ func (e closedError) Is(target error) bool { return target == ErrClosed || targe
 // true for a lost, refused, timed-out or shut-down connection, and false where the same
 // attempt would fail in the same way (a protocol error, a message too large).
 func Retryable(err error) bool {
-	for _, e := range [...]error{ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout,
+	for _, e := range [...]error{ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout, ErrPartialTimeout,
 		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout} {
 		if errors.Is(err, e) {
 			return true

@@ -54,8 +54,9 @@ type fakeLink struct {
 	ended   chan struct{}
 }
 
-func (l *fakeLink) Send(*framing.Message) error { return nil }
-func (l *fakeLink) Flush()                      { l.flushes.Add(1) }
+func (l *fakeLink) Send(*framing.Message) error                         { return nil }
+func (l *fakeLink) SendContext(context.Context, *framing.Message) error { return nil }
+func (l *fakeLink) Flush()                                              { l.flushes.Add(1) }
 func (l *fakeLink) PauseReading(p bool) {
 	if l.onPause != nil {
 		l.onPause(p)

@@ -1,5 +1,30 @@
 package engine
 
+import (
+	"context"
+	"crypto/tls"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millrace/millrace/framing"
+)
+
+// linkConn is the connection of a session whose socket is a Transport's. The
+// Transport delivers messages through a Delivery; the Link sends.
+type linkConn struct {
+	Link
+	session   *Session
+	local     netip.AddrPort
+	lock      *callbackLock                   // Inline; nil in Workers dispatch
+	message   atomic.Pointer[framing.Message] // Inline: that a callback has, or nil; written under lock
+	replies   *Replies                        // Inline: to message; or nil; under lock
+	changes   atomic.Int32                    // calls of readingChanged that the Link has not been told of
+	gone      atomic.Bool                     // Ended was called
+	throttled *time.Timer                     // ends the throttle's pause; guarded by the throttle's mu
+}
+
 // openLink makes a session of a Transport's connection.
 func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 	if info.Admitted {
@@ -12,21 +37,21 @@ func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 		e.release(info.Remote.Addr())
 		return nil, ErrShutdown
 	}
-	c := e.nextCore()
+	k := e.nextCore()
 	s := &Session{
-		core: c, listener: h.listener, link: &attachedLink{Link: link, local: info.Local},
-		transport: e.stats.transport(h.name),
-		remote:    info.Remote,
-		opened:    true, phase: phaseOpen, throttle: newThrottle(&e.cfg),
+		core: k, listener: h.listener, transport: e.stats.transport(h.name), throttle: newThrottle(&e.cfg),
+		remote: info.Remote, phase: phaseOpen, opened: true,
 	}
+	c := &linkConn{Link: link, session: s, local: info.Local}
+	s.conn = c
 	if info.Dialed {
 		s.listener = nil
 	}
-	if c.inline {
-		s.link.turn = newTurn()
+	if k.inline {
+		c.lock = newCallbackLock()
 	}
 	s.out.Init(&e.lim)
-	if !c.slots.add(c.index, s) {
+	if !k.slots.add(k.index, s) {
 		e.release(info.Remote.Addr())
 		e.sessionGone()
 		e.countRefused(errNoSlot, info.Remote, h.listener)
@@ -34,64 +59,211 @@ func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
 	}
 	s.transport.active.Add(1)
 	s.transport.opened.Add(1)
-	if err := s.postWait(recordOpen); err != nil {
-		c.forget(s)
+	if err := c.post(recordOpen); err != nil {
+		k.leave(s)
 		return nil, err
 	}
 	if e.draining.Load() {
-		go s.endLinkAfterMessages(ErrShutdown) // Shutdown may have passed by already
+		c.drain() // Shutdown may have passed by already
 	}
 	return s, nil
 }
 
-// postWait posts a control record, waiting for room in the ring.
-func (s *Session) postWait(kind uint32) error {
-	claim, err := s.core.claim(recordIDSize, s.core.engine.aliveOrClosed)
+// post puts a record without messages into the ring, waiting for space. It fails
+// only when the engine is closed.
+func (c *linkConn) post(kind uint32) error {
+	w := recordWriter{core: c.session.core, wait: waitRunning}
+	return w.control(c.session, kind)
+}
+
+// send implements connection.
+func (c *linkConn) send(m *framing.Message) error {
+	return c.sent(c.sendable(), func() error { return c.Send(m) })
+}
+
+// sendContext implements connection.
+func (c *linkConn) sendContext(ctx context.Context, m *framing.Message) error {
+	return c.sent(c.sendable(), func() error { return c.SendContext(ctx, m) })
+}
+
+// sendable is nil while messages can be sent.
+func (c *linkConn) sendable() error {
+	if c.session.closing.Load() != closingNot {
+		return c.session.Err()
+	}
+	return nil
+}
+
+// sent queues a message by queue unless err says that none can be, and starts the
+// writing of it.
+func (c *linkConn) sent(err error, queue func() error) error {
 	if err != nil {
 		return err
 	}
-	s.core.commitControl(claim, s, kind)
-	return nil
-}
-
-// alive is nil as long as messages make sense.
-func (s *Session) alive() error {
-	if s.closing.Load() {
-		return s.Err()
+	s := c.session
+	if err := c.guarded(queue); err != nil {
+		if err == ErrSlowConsumer {
+			c.close(err, true)
+		}
+		return err
+	}
+	s.transport.messagesOut.Add(1)
+	if !s.corked.Load() {
+		c.flush()
 	}
 	return nil
 }
 
-// PeerClosed tells, for a Link, that the peer will send no more but may still
-// read: after the messages delivered so far are handled and every Hold is
-// released, the engine calls Link.Close with ErrPeerClosed. It may wait for
-// room in the ring.
-func (s *Session) PeerClosed() { s.endLinkAfterMessages(ErrPeerClosed) }
+// guarded calls a method of the Link, which may be a stranger's. Its panic ends the
+// session and is returned.
+func (c *linkConn) guarded(call func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p := newPanicError(v)
+			c.session.notePanic(p)
+			c.close(p, true)
+			err = p
+		}
+	}()
+	return call()
+}
 
-func (s *Session) endLinkAfterMessages(reason error) {
+// flush implements connection.
+func (c *linkConn) flush() {
+	_ = c.guarded(func() error { c.Flush(); return nil })
+}
+
+// replyBuffer implements connection.
+func (c *linkConn) replyBuffer(m *framing.Message) *Replies {
+	if c.lock == nil || c.message.Load() != m {
+		return nil
+	}
+	return c.replies
+}
+
+// close implements connection.
+func (c *linkConn) close(reason error, abort bool) {
+	s := c.session
+	s.out.mu.Lock()
+	s.phase = max(s.phase, phaseClosing)
+	s.setReasonLocked(reason)
+	s.out.mu.Unlock()
+	c.wakeDeliverers()
+	defer func() {
+		if v := recover(); v != nil { // such a Link does not call Ended any more
+			p := newPanicError(v)
+			s.notePanic(p)
+			go s.Ended(p)
+		}
+	}()
+	c.Close(reason, abort)
+}
+
+// wakeDeliverers makes goroutines that wait to deliver a message of the session
+// look again.
+func (c *linkConn) wakeDeliverers() {
+	c.session.core.wakeWaiters()
+	if c.session.closing.Load() == closingAll {
+		c.lock.open()
+	}
+}
+
+// drain implements connection. It waits for ring space on a goroutine of its own.
+func (c *linkConn) drain() { go c.endBehindMessages(ErrShutdown) }
+
+// endBehindMessages ends the session in an orderly way when the messages that
+// were delivered before have been handled. It may wait for ring space.
+func (c *linkConn) endBehindMessages(reason error) {
+	s := c.session
 	s.out.mu.Lock()
 	if s.ending == nil {
 		s.ending = reason
 	}
 	s.out.mu.Unlock()
-	_ = s.postWait(recordEnd) // it fails only when the engine is closed
+	_ = c.post(recordEnd)
 }
 
-// Ended tells, for a Link, that the connection is gone and why. OnClose follows
+// PeerClosed reports, for a Link, that the peer will send no more but may still
+// read: after the messages delivered so far are handled and every Hold is
+// released, the engine calls Link.Close with ErrPeerClosed. It may wait for
+// ring space.
+func (s *Session) PeerClosed() {
+	if c, ok := s.conn.(*linkConn); ok {
+		c.endBehindMessages(ErrPeerClosed)
+	}
+}
+
+// Ended reports, for a Link, that the connection is gone, and why. OnClose follows
 // after the messages delivered before. Once for each session that Host.Open
-// returned; it may wait for room in the ring.
+// returned; it may wait for ring space.
 func (s *Session) Ended(reason error) {
-	if s.link.gone.Swap(true) {
+	c, ok := s.conn.(*linkConn)
+	if !ok || c.gone.Swap(true) {
 		return
 	}
 	s.out.mu.Lock()
-	s.closing.Store(true) // nothing can be sent; what was delivered is handled
+	s.closing.Store(max(s.closing.Load(), closingSends)) // what was delivered is handled
 	if s.out.refused == nil {
 		s.out.refused = reason
 	}
+	s.phase = phaseEnded
 	s.out.mu.Unlock()
-	s.stopThrottle()
-	if err := s.postWait(recordClosed); err != nil {
-		s.core.forget(s)
+	c.stopThrottle()
+	if err := c.post(recordClosed); err != nil {
+		s.core.leave(s)
+	}
+}
+
+// readingChanged implements connection. Goroutines that call it at the same time
+// leave it to the first, which continues until the Link has been told the latest
+// state: so a pause and a resume cannot pass each other.
+func (c *linkConn) readingChanged() {
+	if c.changes.Add(1) > 1 {
+		return
+	}
+	for left := int32(1); left > 0; {
+		changes := c.changes.Load()
+		_ = c.guarded(func() error { c.PauseReading(c.session.reading.Load() != 0); return nil })
+		left = c.changes.Add(-changes)
+	}
+}
+
+// callbackLock implements connection.
+func (c *linkConn) callbackLock() *callbackLock { return c.lock }
+
+// localAddr implements connection.
+func (c *linkConn) localAddr() netip.AddrPort { return c.local }
+
+// tlsState implements connection.
+func (c *linkConn) tlsState() *tls.ConnectionState { return nil }
+
+// callbackLock keeps the callbacks of a link's session apart in Inline dispatch,
+// where the Transport's goroutines run OnMessage themselves and the loop runs
+// OnOpen and OnClose. A nil one is free for everybody.
+type callbackLock struct {
+	mu    sync.Mutex
+	ready chan struct{} // closed when messages may come, or never will
+	once  sync.Once     // of closing ready
+}
+
+func newCallbackLock() *callbackLock { return &callbackLock{ready: make(chan struct{})} }
+
+func (l *callbackLock) lock() *callbackLock {
+	if l != nil {
+		l.mu.Lock()
+	}
+	return l
+}
+
+func (l *callbackLock) unlock() {
+	if l != nil {
+		l.mu.Unlock()
+	}
+}
+
+// open lets the goroutines continue that wait to deliver the first message.
+func (l *callbackLock) open() {
+	if l != nil {
+		l.once.Do(func() { close(l.ready) })
 	}
 }

@@ -242,38 +242,6 @@ func TestLinkRate(t *testing.T) {
 	})
 }
 
-// TestBlockFailsInInlineDelivery: a callback on a Transport's goroutine may not
-// wait, others on the same session may.
-func TestBlockFailsInInlineDelivery(t *testing.T) {
-	var out engine.Outbox
-	answer := make(chan error, 1)
-	f := &fake{}
-	e, _ := serve(t, engine.Config{Dispatch: engine.Inline, SlowConsumer: engine.Block, OutboxLimit: 1000, OutboxSoftMark: 500, MaxMessageSize: 900,
-		Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
-			answer <- out.Append(framing.Packet{}, &framing.Message{Payload: make([]byte, 800)})
-		})}, f)
-	l := f.open(t)
-	out.Init(l.session.Limits())
-	if err := out.Append(framing.Packet{}, &framing.Message{Payload: make([]byte, 800)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.session.Deliver(&framing.Message{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-answer; err != engine.ErrWouldBlock {
-		t.Errorf("in the callback: %v", err)
-	}
-	go func() { answer <- out.Append(framing.Packet{}, &framing.Message{Payload: make([]byte, 800)}) }()
-	select {
-	case err := <-answer:
-		t.Errorf("outside it doesn't wait: %v", err)
-	case <-time.After(20 * time.Millisecond):
-	}
-	out.Close(engine.ErrClosed)
-	<-answer
-	_ = e
-}
-
 // TestDeliverEndsWithTheSession: a call that waits for room in the ring
 // returns when the session ends, and when the engine does. In Inline dispatch a link's messages don't
 // travel through it.

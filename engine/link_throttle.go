@@ -2,52 +2,53 @@ package engine
 
 import "time"
 
-// throttleLink accounts for what a link's session received, and pauses the link
+// throttle accounts for the messages that a link's session received, and pauses the link
 // until that would have been allowed. Nobody sleeps for it: the goroutines that
 // read find the link paused, as after Session.Pause.
-func (s *Session) throttleLink(messages, bytes int) {
-	wait := s.throttle.spend(&s.core.engine.cfg, messages, bytes)
+func (c *linkConn) throttle(messages, bytes int) {
+	s, t := c.session, c.session.throttle
+	wait := t.spend(&s.core.engine.cfg, messages, bytes)
 	if wait == 0 {
 		return
 	}
-	t, l := s.throttle, s.link
 	t.mu.Lock()
-	first := l.resume == nil && !s.closing.Load()
+	first := c.throttled == nil && s.closing.Load() == closingNot
 	if first {
-		l.resume = time.AfterFunc(wait, s.unthrottleLink)
+		c.throttled = time.AfterFunc(wait, c.unthrottle)
 	}
 	t.mu.Unlock()
 	if first {
 		s.core.stats.throttled.Add(1)
-		s.blockRead()
+		s.blockReading(readThrottled)
 	}
 }
 
-// unthrottleLink ends the pause when the debt is paid, which may have grown
+// unthrottle ends the pause when the debt is paid, which may have grown
 // since: what other goroutines had read already was still delivered.
-func (s *Session) unthrottleLink() {
-	wait := s.throttle.spend(&s.core.engine.cfg, 0, 0)
-	t, l := s.throttle, s.link
+func (c *linkConn) unthrottle() {
+	s, t := c.session, c.session.throttle
+	wait := t.spend(&s.core.engine.cfg, 0, 0)
 	t.mu.Lock()
-	if wait > 0 && !s.closing.Load() {
-		l.resume.Reset(wait)
+	if wait > 0 && s.closing.Load() == closingNot {
+		c.throttled.Reset(wait)
 		t.mu.Unlock()
 		return
 	}
-	l.resume = nil
+	c.throttled = nil
 	t.mu.Unlock()
-	s.unblockRead()
+	s.unblockReading(readThrottled)
 }
 
 // stopThrottle forgets the pause of a link that has ended, which may have been
 // for long.
-func (s *Session) stopThrottle() {
-	if s.throttle == nil {
+func (c *linkConn) stopThrottle() {
+	t := c.session.throttle
+	if t == nil {
 		return
 	}
-	s.throttle.mu.Lock()
-	defer s.throttle.mu.Unlock()
-	if s.link.resume != nil {
-		s.link.resume.Stop()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.throttled != nil {
+		c.throttled.Stop()
 	}
 }

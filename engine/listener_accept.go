@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"net/netip"
 	"syscall"
 	"time"
@@ -104,55 +103,14 @@ func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
 		e.refuse(err, l, remote.Addr())
 		return
 	}
-	s := e.newSession(fd, remote)
-	s.listener, s.refusal, s.headerDue = l, err, header
+	s, c := e.newSocketSession(fd, remote)
+	s.listener = l
+	if !header {
+		c.stage = stageTLSOrPlain
+	}
+	if err != nil {
+		c.refused, s.ending = true, err
+	}
 	s.core.stats.accepted.Add(1)
-	_ = s.core.loop.Trigger(attachTask, s)
-}
-
-// newSession returns a session of a socket, on the next core, not yet attached
-// to its loop.
-func (e *Engine) newSession(fd int, remote netip.AddrPort) *Session {
-	s := &Session{core: e.nextCore(), remote: remote}
-	s.throttle = newThrottle(&e.cfg)
-	s.conn = reactor.Conn{FD: fd, Handler: (*socket)(s)}
-	s.timer.Owner = s
-	s.out.Init(&e.lim)
-	return s
-}
-
-// attachTask takes a new session in, on its loop.
-func attachTask(arg any) error {
-	s := arg.(*Session)
-	c := s.core
-	if !c.slots.add(c.index, s) {
-		s.unattached(errNoSlot)
-		return nil
-	}
-	switch {
-	case s.refusal != nil:
-		s.startPhase(refusalTimeout)
-	case s.headerDue:
-		s.startPhase(c.engine.cfg.HandshakeTimeout)
-	case s.listener.sole() != nil:
-		s.adopt(s.listener.sole())
-	default:
-		s.startPhase(c.engine.cfg.SniffTimeout)
-	}
-	if err := c.loop.Register(&s.conn); err != nil {
-		s.end(fmt.Errorf("%w: %w", ErrRefused, err), true)
-	}
-	if c.engine.draining.Load() {
-		s.endAfterMessages(ErrShutdown) // Shutdown may have passed by already
-	}
-	return nil
-}
-
-// unattached ends a session that didn't get a slot.
-func (s *Session) unattached(reason error) {
-	s.destroyed = true
-	reactor.Close(s.conn.FD)
-	s.core.engine.countRefused(reason, s.remote, s.listener)
-	s.core.engine.refuse(s.refusal, s.listener, s.remote.Addr())
-	s.core.engine.sessionGone()
+	_ = s.core.loop.Trigger(attachTask, c)
 }

@@ -108,7 +108,7 @@ func (l *Listener) ReleaseTransports(ctx context.Context) error {
 		if l.endLinks(func(s *Session) {
 			if !told[s.id] {
 				told[s.id] = true
-				go s.endLinkAfterMessages(ErrShutdown)
+				s.conn.drain()
 			}
 		}) == 0 {
 			break
@@ -122,7 +122,7 @@ func (l *Listener) ReleaseTransports(ctx context.Context) error {
 	}
 	err := ctx.Err()
 	if err != nil {
-		l.endLinks(func(s *Session) { s.end(ErrShutdown, true) })
+		l.endLinks(func(s *Session) { s.conn.close(ErrShutdown, true) })
 	}
 	l.closeEndpoints()
 	return err
@@ -135,7 +135,7 @@ func (l *Listener) endLinks(end func(s *Session)) (n int) {
 		return 0
 	}
 	for s := range l.engine.all() {
-		if s.link != nil && s.listener == l {
+		if _, ok := s.conn.(*linkConn); ok && s.listener == l {
 			n++
 			end(s)
 		}

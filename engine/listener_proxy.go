@@ -65,54 +65,54 @@ func (l *Listener) admissionAddr(remote netip.AddrPort) (addr netip.AddrPort, he
 	return remote, false
 }
 
-// takeHeader reads the PROXY header in front of b. It returns what is behind it;
-// ok is false when more is needed, or the session ends. On the loop.
-func (s *Session) takeHeader(b []byte) (rest []byte, ok bool) {
+// decodeProxyHeader is the stage in which b is a PROXY header. On the loop.
+func (c *socketConn) decodeProxyHeader(b []byte) (rest []byte, more bool) {
 	src, n, err := proxyproto.Parse(b)
 	if err != nil {
-		s.endAfterMessages(proxyError(err))
+		c.endBehindMessages(proxyError(err))
 		return nil, false
 	}
 	if n == 0 {
 		return b, false
 	}
-	s.headerDue = false
 	if !src.IsValid() {
-		src = reactor.RemoteAddr(s.conn.FD)
+		src = reactor.RemoteAddr(c.sock.FD)
 	}
-	if s.refusal == nil && !s.admitReal(src) {
+	if !c.refused && !c.admitReal(src) {
 		return nil, false
 	}
+	l := c.session.listener
+	c.stage = l.firstStage(stageTLSOrPlain)
 	switch {
-	case s.refusal != nil: // it only waits to be told so
-	case s.listener.sole() != nil:
-		s.adopt(s.listener.sole())
+	case c.refused: // its deadline runs already
+	case c.stage == stageUnknown && l.sole() != nil:
+		c.adopt(l.sole())
 	default:
-		s.startPhase(s.core.engine.cfg.SniffTimeout)
+		c.startDeadline(deadlineSilence, c.core().engine.cfg.SniffTimeout)
 	}
-	return b[n:], !s.inputDone
+	return b[n:], true
 }
 
 // admitReal makes src the session's address, and asks whether there may be one
 // more from there; the session is refused if not, and false returned if
 // that happens without a word.
-func (s *Session) admitReal(src netip.AddrPort) bool {
-	e := s.core.engine
+func (c *socketConn) admitReal(src netip.AddrPort) bool {
+	s, e := c.session, c.core().engine
 	if e.admission.enterAddr(&e.cfg, src.Addr()) {
 		s.remote = src
 		return true
 	}
 	if len(s.listener.streams) < 2 || !e.admission.beginRefusal() {
-		s.inputDone = true
-		s.end(errMaxPerAddr, true)
+		c.stopInput(inputDraining)
+		c.close(errMaxPerAddr, true)
 		return false
 	}
 	// From here on it is as if accepted had refused it.
 	e.countRefused(errMaxPerAddr, src, s.listener)
 	e.admission.endHandshake()
 	e.release(s.remote.Addr())
-	s.refusal = errMaxPerAddr
-	s.startPhase(refusalTimeout)
+	c.refused, s.ending = true, errMaxPerAddr
+	c.startDeadline(deadlineRefusal, refusalTimeout)
 	return true
 }
 

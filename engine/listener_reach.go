@@ -91,7 +91,7 @@ func unreachable(streams []argument) (by argument, ok bool) {
 // bytes, if they arrive together; taken is false when none would, or more bytes are needed.
 func firstMatch(streams []argument, first []byte) (by argument, taken bool) {
 	for _, a := range streams {
-		switch a.protocol.(StreamProtocol).Match(first) {
+		switch probe(a.protocol.(StreamProtocol), first) {
 		case MatchYes:
 			return a, true
 		case MatchMore:

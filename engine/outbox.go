@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"sync"
 
 	"github.com/millrace/millrace/framing"
@@ -12,8 +13,8 @@ type Appender interface {
 	Append(dst []byte, m *framing.Message) ([]byte, error)
 }
 
-// encodeSlack is what an encoding may add to a message before its block has to
-// grow by reallocation: packet header 16 + WebSocket header 14, and some.
+// encodeSlack is how many bytes an encoding may add to a message before its block
+// has to grow by reallocation: packet header 16, WebSocket header 14, and some.
 const encodeSlack = 64
 
 // maxControlBytes bounds the control frames that wait in an outbox.
@@ -24,31 +25,30 @@ const maxControlBytes = 4 << 10
 // at message boundaries. Bytes are kept in pooled blocks, and none when empty.
 //
 // The engine uses one for each session on its reactor; a Transport uses one for
-// each of its streams. Init must be called first. Append, Control, Close and
-// Pending may be called from any goroutine and never block; Next, Done and
-// AwaitRoom belong to the writer and the reader of the stream.
+// each of its streams. Init must be called first. Append, Close and Pending may
+// be called from any goroutine and never block; Next, Done and AwaitRoom belong
+// to the writer and the reader of the stream.
 type Outbox struct {
 	limits *Limits // set by Init, then read only
 
 	mu       sync.Mutex // guards what follows
-	head     *block     // data not yet taken by the writer, oldest first
-	tail     *block
-	control  *block // control frames not yet taken, whole ones
-	taken    *block // what the writer took by Next and has not Done
-	pending  int    // bytes in all of the above
-	messages int    // messages appended since drainCount
-	refused  error  // set by Close: why Append fails
-	room     *sync.Cond
+	queue    blockList  // not yet taken by the writer, oldest first
+	control  *block     // control frames not yet taken, whole ones
+	taken    *block     // taken by Next and not Done
+	pending  int        // bytes in all of the above
+	messages int        // messages appended since the writer counted them
+	refused  error      // set by Close: why Append fails
+	space    *sync.Cond // made by the first that waits
 }
 
 // Init sets the outbox's limits, which must stay unchanged.
 func (o *Outbox) Init(limits *Limits) { o.limits = limits }
 
 // Append encodes m by enc at the end of the queue. When OutboxLimit would be
-// passed, Limits.SlowConsumer says what happens: it fails with ErrSlowConsumer or ErrDropped and
-// queues nothing, drops older messages, or waits (ErrWouldBlock where it may not).
-// It fails with ErrTooLarge for a message above MaxMessageSize, with the reason
-// given to Close after that, and with the encoder's error.
+// exceeded, Limits.SlowConsumer applies: it fails with ErrSlowConsumer or
+// ErrDropped and queues nothing, or drops older messages. It fails with
+// ErrTooLarge for a message above MaxMessageSize, with the reason given to Close
+// after that, and with the encoder's error.
 func (o *Outbox) Append(enc Appender, m *framing.Message) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -64,65 +64,84 @@ func (o *Outbox) append(enc Appender, m *framing.Message) error {
 	case size > o.limits.MaxMessageSize:
 		return ErrTooLarge
 	case o.pending+size+encodeSlack > o.limits.OutboxLimit:
-		if err := o.makeRoom(size + encodeSlack); err != nil {
+		if err := o.makeSpace(size + encodeSlack); err != nil {
 			return err
 		}
 	}
-	t := o.tail
-	if t == nil || t.room() < size+encodeSlack {
-		t = newBlock(o.nextSize(size + encodeSlack))
+	return o.encode(enc, m, size+encodeSlack)
+}
+
+// AppendContext is Append that waits for space below OutboxLimit instead of
+// applying Limits.SlowConsumer. When ctx ends first it returns ctx's cause. It
+// blocks: never call it from a callback or a loop.
+func (o *Outbox) AppendContext(ctx context.Context, enc Appender, m *framing.Message) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.appendContext(ctx, enc, m)
+}
+
+// appendContext is AppendContext with o.mu held.
+func (o *Outbox) appendContext(ctx context.Context, enc Appender, m *framing.Message) error {
+	size := len(m.Payload) + len(m.Ext)
+	if size > o.limits.MaxMessageSize {
+		return ErrTooLarge
+	}
+	full := func() bool { return o.pending > 0 && o.pending+size+encodeSlack > o.limits.OutboxLimit }
+	if full() && o.refused == nil {
+		stop := context.AfterFunc(ctx, func() {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.wakeWaiters()
+		})
+		defer stop()
+	}
+	for o.refused == nil && ctx.Err() == nil && full() {
+		o.wait()
+	}
+	switch {
+	case o.refused != nil:
+		return o.refused
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return o.encode(enc, m, size+encodeSlack)
+}
+
+// encode encodes m, of at most need bytes unless enc adds more, at the end of the
+// queue.
+func (o *Outbox) encode(enc Appender, m *framing.Message, need int) error {
+	t := o.queue.tail
+	if t == nil || t.space() < need {
+		t = newBlock(o.queue.nextSize(need))
 	}
 	before := len(t.b)
-	b, err := encode(enc, t.b, m)
-	if err != nil {
-		if t != o.tail {
+	b, err := enc.Append(t.b, m)
+	if err != nil || len(b) == before { // some framings encode a message as nothing
+		if t != o.queue.tail {
 			t.free()
 		}
 		return err
-	}
-	if len(b) == before { // this framing encodes the message as nothing
-		if t != o.tail {
-			t.free()
-		}
-		return nil
 	}
 	t.b = b
 	o.pending += len(b) - before
 	o.messages++
 	t.messages++
-	if t != o.tail {
-		o.push(t)
+	if t != o.queue.tail {
+		o.queue.push(t)
 	}
 	return nil
 }
 
-// nextSize is the size of the next block: up to four times the last one, so
-// that a queue pins memory in proportion to its bytes, and 64 KiB are enough for one write.
-func (o *Outbox) nextSize(need int) int {
-	if o.tail != nil {
-		need = max(need, min(4*cap(o.tail.b), 64<<10))
-	}
-	return need
+// pushFront puts b, of n bytes and so many messages, in front of the queue.
+func (o *Outbox) pushFront(b *block, messages, n int) {
+	o.messages += messages
+	o.pending += n
+	o.queue.pushFront(b)
 }
 
-func (o *Outbox) push(b *block) {
-	if o.tail == nil {
-		o.head = b
-	} else {
-		o.tail.next = b
-	}
-	o.tail = b
-}
-
-// Control queues the whole control frame b, copied, ahead of all messages that
-// the writer hasn't begun. It fails with ErrWouldBlock when 4 KiB of control
-// frames wait already.
-func (o *Outbox) Control(b []byte) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.appendControl(b)
-}
-
+// appendControl queues the whole control frame b, copied, ahead of all messages
+// that the writer has not begun. It fails with ErrWouldBlock when 4 KiB of control
+// frames wait already. With o.mu held.
 func (o *Outbox) appendControl(b []byte) error {
 	if o.refused != nil {
 		return o.refused
@@ -142,8 +161,7 @@ func (o *Outbox) appendControl(b []byte) error {
 // that was written in part comes first, so that control frames never land
 // inside a message, and control frames that were put back come before new ones.
 func (o *Outbox) take() *block {
-	chain := o.head
-	o.head, o.tail = nil, nil
+	chain := o.queue.take()
 	c := o.control
 	if c == nil {
 		return chain
@@ -155,22 +173,6 @@ func (o *Outbox) take() *block {
 	}
 	c.next, *at = *at, c
 	return chain
-}
-
-// putBack returns the unwritten rest of a chain to the front of the queue.
-func (o *Outbox) putBack(chain *block) {
-	if chain == nil {
-		return
-	}
-	last := chain
-	for last.next != nil {
-		last = last.next
-	}
-	last.next = o.head
-	o.head = chain
-	if o.tail == nil {
-		o.tail = last
-	}
 }
 
 // written accounts for n bytes of chain that were written, frees the blocks
@@ -186,12 +188,12 @@ func (o *Outbox) written(chain *block, n int) *block {
 	if chain != nil {
 		chain.off += n
 	}
-	o.wakeReader()
+	o.wakeWaiters()
 	return chain
 }
 
-// Next returns the bytes that the writer shall write next, borrowed until Done,
-// or nil when nothing is queued. Only one goroutine may call it at a time.
+// Next returns the bytes to write next, borrowed until Done, or nil when nothing
+// is queued. Only one goroutine may call it at a time.
 func (o *Outbox) Next() []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -204,7 +206,7 @@ func (o *Outbox) Next() []byte {
 	return o.taken.b[o.taken.off:]
 }
 
-// Done tells that the first n bytes of the last Next were written.
+// Done reports that the first n bytes of the last Next were written.
 func (o *Outbox) Done(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -218,42 +220,38 @@ func (o *Outbox) Pending() int {
 	return o.pending
 }
 
-// Close makes every later Append and Control fail with reason. What is queued
-// stays and can be written. It wakes AwaitRoom.
+// Close makes every later Append fail with reason. Queued bytes stay and can be
+// written. It wakes AwaitRoom and AppendContext.
 func (o *Outbox) Close(reason error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.refused == nil {
 		o.refused = reason
 	}
-	o.wakeReader()
+	o.wakeWaiters()
 }
 
-// Discard drops everything queued, and closes the outbox if it isn't yet.
+// Discard drops everything queued, and closes the outbox if it is open.
 func (o *Outbox) Discard(reason error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.discard(reason)
 }
 
+// discard is Discard with o.mu held. It leaves the block of the last Next to Done:
+// the writer may be using it.
 func (o *Outbox) discard(reason error) {
 	if o.refused == nil {
 		o.refused = reason
 	}
-	// The writer may still hold the block of its last Next: leave that to Done.
-	for b := o.take(); b != nil; {
-		next := b.next
-		o.pending -= len(b.b) - b.off
-		b.free()
-		b = next
-	}
-	o.wakeReader()
+	o.pending -= freeChain(o.take())
+	o.wakeWaiters()
 }
 
 // AwaitRoom blocks while more than OutboxSoftMark bytes are queued, until less
-// than half of it is: a stream's reader calls it before it reads, so that a peer which
-// doesn't collect its replies can't ask for more. It returns at once when the
-// outbox is closed. Never call it from a callback or a loop.
+// than half of it is: a stream's reader calls it before it reads, so that a peer
+// which does not collect its replies cannot ask for more. It returns at once when
+// the outbox is closed. Never call it from a callback or a loop.
 func (o *Outbox) AwaitRoom() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -265,17 +263,17 @@ func (o *Outbox) AwaitRoom() {
 	}
 }
 
-// wait waits until something was written, or the outbox was closed.
+// wait waits until bytes were written, or the outbox was closed.
 func (o *Outbox) wait() {
-	if o.room == nil {
-		o.room = sync.NewCond(&o.mu)
+	if o.space == nil {
+		o.space = sync.NewCond(&o.mu)
 	}
-	o.room.Wait()
+	o.space.Wait()
 }
 
-// wakeReader lets AwaitRoom and blocked senders look again.
-func (o *Outbox) wakeReader() {
-	if o.room != nil {
-		o.room.Broadcast()
+// wakeWaiters makes AwaitRoom and AppendContext look again.
+func (o *Outbox) wakeWaiters() {
+	if o.space != nil {
+		o.space.Broadcast()
 	}
 }

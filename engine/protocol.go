@@ -141,13 +141,17 @@ type Endpoint interface {
 }
 
 // Link is the sending half of a session whose socket is a Transport's.
-// Its methods are called from any goroutine, must not block, and may be called at the
-// same time.
+// Its methods are called from any goroutine, must not block, SendContext
+// excepted, and may be called at the same time.
 type Link interface {
 	// Send encodes m and queues it, copying what it keeps; nothing of it may
 	// be written before Flush. It bounds what it queues by the session's
 	// Limits (Outbox does both).
 	Send(m *framing.Message) error
+
+	// SendContext is Send that waits for space below Limits.OutboxLimit instead of
+	// applying Limits.SlowConsumer. When ctx ends first it returns ctx's cause.
+	SendContext(ctx context.Context, m *framing.Message) error
 
 	// Flush starts writing what is queued, on the link's own goroutine. The
 	// engine calls it after a Send, or once after a batch of them.

@@ -4,17 +4,18 @@ import (
 	"encoding/binary"
 
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/packet"
 )
 
 // Kinds of ring records. Every record starts with the session's ID, 8 bytes
 // little-endian.
 const (
 	recordMessages uint32 = iota + 1 // messages back to back, each in the layout below
-	recordFrames                     // packets back to back, as they came
+	recordPackets                    // packets back to back, as they came
 	recordLarge                      // u32: index of a message in the core's large table
-	recordOpen                       // nothing: OnOpen is due
-	recordEnd                        // nothing: end the session, all messages are in front of this
-	recordClosed                     // nothing: the connection is gone, OnClose is due
+	recordOpen                       // none: OnOpen is due
+	recordEnd                        // none: all messages before the end precede it
+	recordClosed                     // none: the connection is gone, OnClose is due
 )
 
 const recordIDSize = 8
@@ -100,4 +101,23 @@ func getMessage(b []byte, m *framing.Message) int {
 	m.Text = form&formText != 0
 	m.Datagram = form&formDatagram != 0
 	return n
+}
+
+// fillPacket sets every field of m to those of the packet with header h. body is
+// the bytes behind the header, which m aliases. Any larger, and it would not be
+// inlined.
+func fillPacket(m *framing.Message, h packet.Header, body []byte) {
+	m.Payload = body
+	m.Ext = nil
+	m.Stream = 0
+	m.ID = uint32(h.Head)
+	m.Flags = framing.Flags(h.Tail)
+	m.Type = framing.Type(h.Head >> 40)
+	m.BizType = uint8(h.Head >> 32)
+	m.Compression = framing.Compression(h.Head >> 48)
+	m.Text = false
+	m.Datagram = false
+	if n := h.Tail >> 48; n != 0 {
+		m.Ext, m.Payload = body[:n:n], body[n:]
+	}
 }

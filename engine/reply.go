@@ -1,51 +1,232 @@
 package engine
 
 import (
+	"sync/atomic"
+
 	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/internal/packet"
 )
 
+const (
+	// replySize is the size in bytes of a consumer's reply buffer: as much as one
+	// write takes.
+	replySize = flushBytes
+	// replyWorth is how many bytes of replies are worth a write of their own before
+	// the batch ends. Fewer are copied into a block of their size.
+	replyWorth = replySize / 4
+)
+
+// Replies is a reply buffer: it collects the replies to the messages of one
+// session that are being handled. Only the goroutine that runs the callbacks
+// touches it, so a reply takes no lock. Its bytes precede everything that was
+// queued for the session since it was opened. So it is opened only while nothing
+// is queued, nothing is written while it is open, and any other sender marks it
+// overtaken: replies from then on go through the outbox, behind that sender.
+//
+// A callback's replies are recognised by the address of the message that they
+// answer: it is lent to that callback alone.
+//
+// A consumer has one for the sessions of its sockets. A Transport that carries
+// packets brings one for each stream, in Inline dispatch, with Delivery.Replies;
+// its methods are for such a Transport. The zero value is closed.
+type Replies struct {
+	session   *Session // that it is open for; nil when closed
+	codec     Appender
+	b         []byte
+	limit     int         // bytes that b may hold
+	packets   int         // the same if codec writes packets and nothing else, else 0
+	stream    uint64      // of the messages whose replies belong here
+	counts    [3]int      // messages in b, by framing.Type
+	overtaken atomic.Bool // for a consumer's: written under the session's out.mu
+
+	consumer *consumer // that it belongs to; nil for a Transport's
+	block    *block    // b's memory in a consumer's; nil until it is first opened
+}
+
 // Reply answers m with payload: a Request by the Response of the same ID,
 // anything else by a OneWay of the same ID; on the stream that m came on, as
 // text if m was text, with m's biz type, without its extension header, flags and
-// compression. In OnMessage it takes the callback's own m; later, a clone.
-// Nobody else may use m during the call. Errors as for Send.
+// compression. In OnMessage it takes the callback's own m; later, a clone. No
+// other goroutine may use m during the call, which changes m's fields and sets
+// them back.
 //
-// A nil error says that the reply is queued, not that it is written: as with
-// Send, what is queued is dropped if the connection breaks, or the session is aborted.
-// In OnMessage, where several messages came at once, the reply is at first in the core's
-// reply buffer. It joins the session's outbox when the last of these
-// messages is handled, so a session that has broken or was aborted meanwhile drops
-// it although Reply returned nil. OnClose then gets the reason.
+// It never blocks. Errors are those of Send. Nil means that the reply was queued;
+// as with Send, queued bytes are dropped if the session is aborted, or the
+// connection breaks, before they are written.
 func (s *Session) Reply(m *framing.Message, payload []byte) error {
 	c := &s.core.consumer
-	l := &c.lane
-	if m != &c.m || l.session != s {
-		return s.reply(m, payload, nil)
+	r := &c.replies
+	if m != &c.m || r.session != s {
+		if r = s.conn.replyBuffer(m); r == nil {
+			return s.reply(m, payload, nil)
+		}
 	}
-	at := len(l.b)
-	if end := at + packet.HeaderSize + len(payload); end <= l.packets && !l.broken.Load() {
-		l.b = l.b[:end]
-		packet.PutReply(l.b[at:], m.Type == framing.Request, m.BizType, m.ID, payload)
-		l.messages++
+	at := len(r.b)
+	if end := at + packet.HeaderSize + len(payload); end <= r.packets && m.Stream == r.stream && !r.overtaken.Load() {
+		r.b = r.b[:end]
+		packet.PutReply(r.b[at:], m.Type == framing.Request, m.BizType, m.ID, payload)
+		r.counts[replyType(m.Type)]++
 		return nil
 	}
-	return s.reply(m, payload, l)
+	return s.reply(m, payload, r)
 }
 
-// reply is Reply through l, or where there is none, or it has no room, through
-// the outbox.
-func (s *Session) reply(m *framing.Message, payload []byte, l *lane) error {
+// reply is Reply through r if r is not nil and takes the message, else through
+// the outbox. It makes the reply of m itself, so that it allocates nothing.
+func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
 	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
-	m.Type = framing.OneWay
-	if typ == framing.Request {
-		m.Type = framing.Response
-	}
+	m.Type = replyType(typ)
 	m.Flags, m.Compression, m.Ext, m.Payload = 0, 0, nil, payload
 	var err error
-	if l == nil || !l.append(m) {
-		err = s.SendMessage(m)
+	if r == nil || !r.append(m) {
+		err = s.conn.send(m)
 	}
 	m.Type, m.Flags, m.Compression, m.Ext, m.Payload = typ, flags, comp, ext, body
 	return err
+}
+
+// replyType is the type of the reply to a message of type t.
+func replyType(t framing.Type) framing.Type {
+	if t == framing.Request {
+		return framing.Response
+	}
+	return framing.OneWay
+}
+
+// append encodes m at the end of r. It returns false if m must go through the
+// outbox, which knows limits, policies and errors; r takes nothing more then.
+func (r *Replies) append(m *framing.Message) bool {
+	s := r.session
+	size := len(m.Ext) + len(m.Payload) + encodeSlack
+	if !r.overtaken.Load() && m.Stream == r.stream && r.takes(m) {
+		if len(r.b)+size > r.limit && size <= r.limit && r.consumer != nil {
+			r.close(true) // it goes on empty, if the socket takes that much
+			r.consumer.openReplies(s)
+		}
+		if r.session == s && len(r.b)+size <= r.limit {
+			if b, err := r.encode(m); err == nil {
+				if len(b) > len(r.b) {
+					r.b = b
+					r.counts[m.Type]++
+				}
+				return true
+			}
+		}
+	}
+	if r.consumer != nil {
+		r.close(false)
+	} else {
+		r.Break() // later replies may not pass this one
+	}
+	return false
+}
+
+// encode is the codec's Append, whose panic ends the session.
+func (r *Replies) encode(m *framing.Message) (b []byte, err error) {
+	s := r.session
+	defer func() {
+		if v := recover(); v != nil {
+			p := newPanicError(v)
+			s.notePanic(p)
+			s.conn.close(p, false)
+			err = p
+		}
+	}()
+	return r.codec.Append(r.b, m)
+}
+
+// takes reports whether m may be collected at all.
+func (r *Replies) takes(m *framing.Message) bool {
+	if m.Datagram || int(m.Type) >= len(r.counts) || len(m.Ext)+len(m.Payload) > r.session.core.engine.lim.MaxMessageSize {
+		return false
+	}
+	return r.consumer != nil || m.Flags == 0 && len(m.Ext) == 0 // a Transport keeps account of the others
+}
+
+// messages is how many messages r holds.
+func (r *Replies) messages() int { return r.counts[0] + r.counts[1] + r.counts[2] }
+
+// openReplies opens the consumer's buffer for s if nothing is queued there, and
+// returns it, or nil.
+func (c *consumer) openReplies(s *Session) *Replies {
+	r, conn := &c.replies, s.conn.(*socketConn)
+	r.close(false)
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.out.pending > 0 || s.phase != phaseOpen || conn.outputState() != outputIdle {
+		c.several = false // not again before the next run of messages
+		return nil
+	}
+	if r.block == nil {
+		r.block = newBlock(replySize)
+	}
+	r.b = r.block.b
+	r.limit = min(replySize, s.out.limits.OutboxSoftMark, s.out.limits.MaxMessageSize+packet.HeaderSize)
+	r.packets = 0
+	if conn.kind == codecPackets {
+		r.packets = r.limit // so no payload above MaxMessageSize fits
+	}
+	r.consumer, r.session, r.codec = c, s, conn.codec
+	r.counts = [3]int{}
+	conn.setOutput(outputReplies)
+	return r
+}
+
+// close moves the replies of a consumer's buffer to the front of the outbox. It
+// writes them if they are many, or if flush is set.
+func (r *Replies) close(flush bool) {
+	s := r.session
+	if s == nil {
+		return
+	}
+	conn := s.conn.(*socketConn)
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	r.session = nil
+	r.overtaken.Store(false)
+	conn.setOutput(outputIdle)
+	if len(r.b) > 0 && s.phase != phaseEnded {
+		s.out.pushFront(r.take(), r.messages(), len(r.b))
+		conn.congestLocked()
+	}
+	if (flush || s.out.pending >= replyWorth) && s.out.pending > 0 {
+		conn.flushLocked()
+	}
+}
+
+// take returns r's bytes in a block: its own if they are many, else a copy.
+func (r *Replies) take() *block {
+	b := r.block
+	if len(r.b) < replyWorth {
+		b = blockOf(r.b)
+	} else {
+		r.block = nil
+		b.b = r.b
+	}
+	b.messages = r.messages()
+	return b
+}
+
+// Open begins with an empty b, whose capacity bounds what r takes, for messages
+// of that stream. By the delivering goroutine, after Delivery.Begin.
+func (r *Replies) Open(b []byte, stream uint64) {
+	r.b, r.stream, r.counts = b[:0], stream, [3]int{}
+	r.limit, r.packets = cap(b), cap(b)
+	r.overtaken.Store(false)
+}
+
+// Break closes r to more replies. From any goroutine.
+func (r *Replies) Break() {
+	if !r.overtaken.Load() {
+		r.overtaken.Store(true)
+	}
+}
+
+// Take closes r and returns its bytes, in the memory given to Open: packets,
+// so many of which are Responses and OneWays. By the delivering goroutine, before
+// Delivery.End.
+func (r *Replies) Take() (packets []byte, responses, oneWays int) {
+	r.Break()
+	packets, r.b, r.limit, r.packets = r.b, nil, 0, 0
+	return packets, r.counts[framing.Response], r.counts[framing.OneWay]
 }

@@ -1,13 +1,15 @@
 package engine
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/framing"
-	"github.com/millrace/millrace/internal/reactor"
-	"github.com/millrace/millrace/internal/wheel"
 )
 
 // ID names a session within its engine: 8 bits of core, 32 of generation, 24 of
@@ -16,77 +18,66 @@ import (
 type ID uint64
 
 // Session is one peer's conversation, on whatever transport. Its methods may be
-// called from any goroutine and don't block, except where they say so.
+// called from any goroutine and do not block, except where they say so.
 //
-// An idle session holds no buffer: this struct, 8 bytes in the descriptor table
-// and 16 in the slot table are all it costs.
+// An idle session holds no buffer. Over TCP it costs this struct, its
+// connection's, 8 bytes in the descriptor table and 16 in the slot table.
 type Session struct {
 	// Set before the session is published.
 	core      *core
+	conn      connection
 	listener  *Listener       // nil for a dialed session
-	transport *transportStats // name and counters of its protocol
-	link      *attachedLink   // the transport's, nil for a socket of the reactor
+	transport *transportStats // name and counters of its protocol; nil until it is known
+	throttle  *throttle       // nil without rates
 	id        ID
 	remote    netip.AddrPort
 
 	values atomic.Pointer[[]value]
 	nextID atomic.Uint32
 
-	// Shared flags.
-	closing    atomic.Bool  // phase >= phaseClosing: nothing can be sent any more
-	muted      atomic.Bool  // this side ended the session: no callback but OnClose runs any more
-	corked     atomic.Bool  // the consumer will flush; set by the consumer
-	blocked    atomic.Bool  // the socket is full; the loop will flush when it has room
-	lastWrite  atomic.Int64 // tick of the last bytes that a full socket took
-	readBlocks atomic.Int32 // reasons not to read: pauseBlock for each Pause, engineBlock for each of the engine's own
+	// Read without a lock.
+	closing atomic.Uint32 // closingNot, closingSends or closingAll; written under out.mu
+	reading atomic.Int32  // reasons not to read; 0 means to read
+	corked  atomic.Bool   // the consumer will flush; written by the consumer
 
-	// Read state: owned by the loop.
-	conn      reactor.Conn
-	tls       *tlsLayer // nil without TLS; set under out.mu too
-	codec     Codec     // nil until the protocol is known; then read only
-	tail      *block
-	seen      int // bytes of tail that Decode has looked at
-	stuck     *largeMessage
-	timer     wheel.Timer[Session]
-	lastRead  int64 // tick
-	phaseEnds int64 // deadlines, in ticks; 0 means none
-	writeEnds int64
-	refusal   error     // why it only lives to say no
-	throttle  *throttle // nil without rates
-	owed      uint8
-	packets   bool // codec is packets: what the hot path knows by heart
-	stateless bool // codec is a StatelessCodec
-	opened    bool // Establish was called
-	sniffing  bool // first bytes came, and were too few
-	shutdown  bool // the session ends when unparsed is handled
-	unread    bool // the socket may hold bytes that came while reading was blocked
-	unparsed  bool // tail may hold whole frames
-	toTheEnd  bool // the poller said that a short read doesn't mean drained
-	eof       bool // the socket was read to its end
-	inputDone bool // what still arrives is dropped
-	headerDue bool // a PROXY header must come first
-	stalled   bool // in core.stalledQueue
-	lingering bool
-	destroyed bool
+	// Guarded by out.mu. The mutex of the outbox is the session's lock.
+	phase  phase
+	opened bool // phase was phaseOpen: an ending session does not tell
+	holds  int32
+	ending error // why the end comes after the messages
+	out    Outbox
+}
 
-	// Write state: guarded by out.mu.
-	out       Outbox // out.refused is why the session ends
-	phase     phase
-	writing   bool // somebody is in flushLocked
-	broken    bool // a write failed
-	laned     bool // the consumer's lane is open for it, in front of out
-	retry     bool // there may be room since the writer's last try
-	congested bool // above the outbox's soft mark: one of readBlocks
-	ended     bool // the end waits for holds
-	holds     int32
-	ending    error // why the end comes after the messages
+// connection is what carries a session: a socketConn or a linkConn. Its methods
+// do not block and may be called from any goroutine, except where they say so.
+type connection interface {
+	// send queues m, copied, and starts writing unless the session is corked.
+	send(m *framing.Message) error
+	// sendContext is send that waits for space in the outbox until ctx ends.
+	sendContext(ctx context.Context, m *framing.Message) error
+	// flush writes what was queued while the session was corked.
+	flush()
+	// replyBuffer returns the open buffer for replies to m if m belongs to the
+	// callback that is running, else nil.
+	replyBuffer(m *framing.Message) *Replies
+	// readingChanged is called when Session.reading becomes 0, or no longer is 0.
+	readingChanged()
+	// close starts the end of the connection, at once if abort.
+	close(reason error, abort bool)
+	// drain ends the session with ErrShutdown behind the messages received so far. On
+	// the loop.
+	drain()
+	// callbackLock is held while a callback of the session runs, where more than one
+	// goroutine runs them; nil elsewhere.
+	callbackLock() *callbackLock
+	localAddr() netip.AddrPort
+	tlsState() *tls.ConnectionState
 }
 
 // value is a pair of SetValue.
 type value struct{ key, v any }
 
-// messagePool lends out the messages that Send fills; passing one to a codec
-// makes it escape.
+// messagePool holds the messages that Send fills: one passed to a codec escapes.
 var messagePool = sync.Pool{New: func() any { return new(framing.Message) }}
 
 // ID returns the session's number.
@@ -95,10 +86,12 @@ func (s *Session) ID() ID { return s.id }
 // Engine returns the engine that the session belongs to.
 func (s *Session) Engine() *Engine { return s.core.engine }
 
-// Transport names the session's protocol: "tcp", "tls", "ws", "wss", "quic".
+// Transport names the session's protocol: "tcp" for packets and framings over
+// TCP, "unix" over a Unix socket, "tls" over TLS; "ws", "wss", "quic"; the name of
+// a custom protocol, with "+tls" appended over TLS; "unknown" before it is known.
 func (s *Session) Transport() string {
 	if s.transport == nil {
-		return "unknown" // its first bytes have not come yet
+		return "unknown"
 	}
 	return s.transport.name
 }
@@ -106,20 +99,13 @@ func (s *Session) Transport() string {
 // RemoteAddr is the peer's address; the zero AddrPort where it has none.
 func (s *Session) RemoteAddr() netip.AddrPort { return s.remote }
 
-// LocalAddr is this side's address. On a socket of the reactor it asks the
-// system; the zero AddrPort if the session has ended.
-func (s *Session) LocalAddr() netip.AddrPort {
-	if s.link != nil {
-		return s.link.local
-	}
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	if s.phase == phaseEnded {
-		return netip.AddrPort{} // the descriptor may be somebody else's by now
-	}
-	a, _ := reactor.LocalAddr(s.conn.FD)
-	return a
-}
+// LocalAddr is this side's address; the zero AddrPort where it has none, and on a
+// stream socket after the session has ended.
+func (s *Session) LocalAddr() netip.AddrPort { return s.conn.localAddr() }
+
+// TLS describes the session's TLS connection; nil for a session without it. On
+// a Transport's session it is nil as well.
+func (s *Session) TLS() *tls.ConnectionState { return s.conn.tlsState() }
 
 // Dialed reports whether this side opened the connection.
 func (s *Session) Dialed() bool { return s.listener == nil }
@@ -135,94 +121,54 @@ func (s *Session) NextID() uint32 {
 	}
 }
 
-// Send queues payload, copied, as a one-way message with an ID from NextID, and
-// returns without waiting for it to be written: a nil error says that it is queued,
-// and what is queued is dropped if the connection breaks. Errors: the reason why the
-// session ends or has ended (errors.Is ErrClosed if this side closed it),
-// ErrTooLarge, ErrSlowConsumer (the session is being closed), and
+// Send queues payload, copied, as a one-way message with an ID from NextID. It
+// never blocks: it returns before the message is written. Errors: the reason why
+// the session ends or has ended (errors.Is ErrClosed if this side closed it),
+// ErrTooLarge, ErrSlowConsumer (the session is being closed), ErrDropped,
+// ErrWouldBlock (OutboxLimit bytes wait for the callback that is running), and
 // framing.ErrUnencodable.
 func (s *Session) Send(payload []byte) error {
+	return s.sendPayload(payload, func(m *framing.Message) error { return s.conn.send(m) })
+}
+
+// SendMessage queues m, copied, as it is. It never blocks. Errors are those of
+// Send.
+func (s *Session) SendMessage(m *framing.Message) error {
+	if r := s.conn.replyBuffer(m); r != nil && r.append(m) {
+		return nil
+	}
+	return s.conn.send(m)
+}
+
+// SendContext is Send that waits while the outbox has no space below OutboxLimit,
+// whatever Config.SlowConsumer says. When ctx ends first it returns ctx's cause
+// and queues nothing. It must not be called from a callback of Workers or Inline
+// dispatch: the callback would hold up the thread that makes the space.
+func (s *Session) SendContext(ctx context.Context, payload []byte) error {
+	return s.sendPayload(payload, func(m *framing.Message) error { return s.conn.sendContext(ctx, m) })
+}
+
+// SendMessageContext is SendMessage that waits as SendContext does. It must not
+// be called from a callback.
+func (s *Session) SendMessageContext(ctx context.Context, m *framing.Message) error {
+	return s.conn.sendContext(ctx, m)
+}
+
+// sendPayload sends payload as a one-way message by send.
+func (s *Session) sendPayload(payload []byte, send func(m *framing.Message) error) error {
 	m := messagePool.Get().(*framing.Message)
 	*m = framing.Message{ID: s.NextID(), Payload: payload}
-	err := s.SendMessage(m)
+	err := send(m)
 	*m = framing.Message{}
 	messagePool.Put(m)
 	return err
-}
-
-// SendMessage queues m, copied, as it is; errors as for Send.
-func (s *Session) SendMessage(m *framing.Message) error {
-	if s.link != nil {
-		return s.sendLink(m)
-	}
-	s.out.mu.Lock()
-	err := s.sendLocked(m)
-	s.out.mu.Unlock()
-	return err
-}
-
-func (s *Session) sendLocked(m *framing.Message) error {
-	if s.phase == phaseHandshake {
-		return ErrWouldBlock // a handler can't see such a session yet
-	}
-	if err := s.out.append(s.codec, m); err != nil {
-		if err == ErrSlowConsumer {
-			if s.laned {
-				return ErrWouldBlock // the peer isn't slow, but the callback under way
-			}
-			s.failLocked(err)
-		}
-		if p, ok := err.(*PanicError); ok && s.out.refused == nil { //nolint:errorlint // as encode made it
-			s.notePanicLocked(p)
-			s.endLocked(p, false)
-		}
-		return err
-	}
-	s.congestLocked()
-	s.kickLocked()
-	return nil
-}
-
-// congestLocked stops the reading when more than the soft mark is queued. Only
-// the side that accepted stops: if both did, two peers that write more than they
-// read would wait for each other for ever.
-func (s *Session) congestLocked() {
-	if !s.congested && s.out.pending > s.out.limits.OutboxSoftMark && !s.Dialed() {
-		s.congested = true
-		s.blockRead()
-	}
-}
-
-// sendLink is SendMessage on a Transport's session.
-func (s *Session) sendLink(m *framing.Message) error {
-	if s.closing.Load() {
-		return s.Err()
-	}
-	if s.sendDirectly(m) {
-		return nil
-	}
-	if err := s.giveLink(m); err != nil {
-		if err == ErrSlowConsumer {
-			s.end(err, true)
-		}
-		if p, ok := err.(*PanicError); ok && !s.closing.Load() { //nolint:errorlint // as encode and giveLink made it
-			s.notePanic(p)
-			s.end(p, true)
-		}
-		return err
-	}
-	s.transport.messagesOut.Add(1)
-	if !s.corked.Load() {
-		s.flushLink()
-	}
-	return nil
 }
 
 // Close ends the session: what was queued before is written, the protocol's
 // goodbye follows, then the connection ends, all within Config.LingerTimeout.
 // OnClose gets ErrClosed, and no OnMessage comes any more. It returns at once;
 // a second call does nothing.
-func (s *Session) Close() { s.end(ErrClosed, false) }
+func (s *Session) Close() { s.conn.close(ErrClosed, false) }
 
 // CloseWith is Close with a reason that OnClose gets, and from which the
 // protocol derives its close code. A nil reason is ErrClosed.
@@ -230,45 +176,42 @@ func (s *Session) CloseWith(reason error) {
 	if reason == nil {
 		reason = ErrClosed
 	}
-	s.end(reason, false)
+	s.conn.close(reason, false)
 }
 
-// Abort drops the connection at once with whatever is queued. OnClose gets
+// Abort drops the connection at once with everything that is queued. OnClose gets
 // reason, or ErrClosed for nil.
 func (s *Session) Abort(reason error) {
 	if reason == nil {
 		reason = ErrClosed
 	}
-	s.end(reason, true)
+	s.conn.close(reason, true)
 }
 
-// Pause stops reading from the peer, who will feel its transport's flow
-// control. Messages that were received already still arrive, at most a ring
-// full. Each Pause needs one Resume.
-func (s *Session) Pause() { s.addReadBlock(pauseBlock) }
-
-// Resume undoes one Pause. Without a Pause to undo it does nothing, and the engine
-// logs the first such call.
-func (s *Session) Resume() { s.resume() }
-
-// Hold keeps the session open for replies that are still being worked on: when
-// the peer ends its side, or the engine shuts down, the orderly end waits for
-// the Release of every Hold. Close and errors don't wait.
+// Hold keeps the session open for replies that are still being made: when the
+// peer ends its side, or the engine shuts down, the orderly end waits for the
+// Release of every Hold. Close and errors do not wait.
 func (s *Session) Hold() {
 	s.out.mu.Lock()
 	s.holds++
 	s.out.mu.Unlock()
 }
 
-// Release undoes one Hold.
+// Release undoes one Hold. A Release without a Hold does nothing but log a
+// warning.
 func (s *Session) Release() {
 	s.out.mu.Lock()
+	if s.holds == 0 {
+		s.out.mu.Unlock()
+		s.core.engine.misuse(s, "Release without Hold")
+		return
+	}
 	s.holds--
-	end := s.holds == 0 && s.ended
+	end := s.holds == 0 && s.phase == phaseHeld
 	reason := s.ending
 	s.out.mu.Unlock()
 	if end {
-		s.end(reason, false)
+		s.conn.close(reason, false)
 	}
 }
 
@@ -303,7 +246,7 @@ func (s *Session) SetValue(key, v any) {
 	}
 }
 
-// Err is nil while the session can send, and else the reason why it can't.
+// Err is nil while the session can send, and else the reason why it cannot.
 func (s *Session) Err() error {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
@@ -311,5 +254,63 @@ func (s *Session) Err() error {
 }
 
 // Limits returns the engine's limits with every default filled in. They are
-// shared: don't write to them.
+// shared: do not write to them.
 func (s *Session) Limits() *Limits { return &s.core.engine.lim }
+
+// visible reports whether applications may see s: its handshake was completed.
+func (s *Session) visible() bool {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	return s.opened
+}
+
+// setReasonLocked makes reason the reason why s ends, if it is the first.
+func (s *Session) setReasonLocked(reason error) {
+	closing := closingAll
+	if errors.Is(reason, ErrConnectionLost) {
+		closing = closingSends
+	}
+	s.closing.Store(max(s.closing.Load(), closing))
+	if s.out.refused == nil {
+		s.out.refused = reason
+		s.out.wakeWaiters()
+	}
+}
+
+// messagesHandled is called by the consumer at the end record: all messages
+// before the end have been handled. The end waits for Release of every Hold,
+// unless the peer broke the protocol.
+func (s *Session) messagesHandled() {
+	defer s.conn.callbackLock().lock().unlock() // behind the delivery that is under way
+	s.out.mu.Lock()
+	reason := s.ending
+	hold := s.holds > 0 && s.phase <= phaseHeld && (errors.Is(reason, ErrPeerClosed) || errors.Is(reason, ErrShutdown))
+	if hold {
+		s.phase = phaseHeld
+	}
+	s.out.mu.Unlock()
+	if !hold {
+		s.conn.close(reason, false)
+	}
+}
+
+// recoverPanic turns a panic of a callback, a codec or a Link into the end of
+// its session. It must be deferred directly, without out.mu.
+func (s *Session) recoverPanic() {
+	if v := recover(); v != nil {
+		err := newPanicError(v)
+		s.notePanic(err)
+		s.conn.close(err, false)
+	}
+}
+
+// newPanicError is called in the deferred function that recovered v.
+func newPanicError(v any) *PanicError { return &PanicError{Value: v, Stack: debug.Stack()} }
+
+// notePanic counts and logs a panic. Without out.mu: the logger may be a stranger's
+// code, too.
+func (s *Session) notePanic(err *PanicError) {
+	s.core.stats.panics.Add(1)
+	s.core.engine.cfg.Logger.Error("handler panicked", "session", s.id, "transport", s.Transport(),
+		"panic", err.Value, "stack", string(err.Stack))
+}

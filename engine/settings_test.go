@@ -61,6 +61,7 @@ var configProofs = map[string]proof{
 	"HandshakeTimeout":   {check: checkHandshakeTimeout},
 	"SniffTimeout":       {check: checkSniffTimeout},
 	"IdleTimeout":        {test: "TestIdleTimeout", why: "by default no session ends so"},
+	"PartialTimeout":     {test: "TestPartialTimeout", why: "the default is longer than it waits"},
 	"WriteTimeout":       {test: "TestWriteTimeout", why: "the default is longer than it waits"},
 	"MaxSessions":        {test: "TestMaxSessions", why: "the fourth session must be refused"},
 	"MaxSessionsPerAddr": {test: "TestMaxSessionsPerAddr", why: "the third session of an address must be refused"},

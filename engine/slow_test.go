@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -87,72 +88,97 @@ func TestDropOldest(t *testing.T) {
 	}
 }
 
-func TestBlockMakesTheSenderWait(t *testing.T) {
-	_, s, c := slowSession(t, engine.Config{SlowConsumer: engine.Block, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
-	const n = 2000
-	var sent atomic.Int64
-	done := make(chan error, 1)
-	go func() {
-		for range n {
-			if err := s.Send(make([]byte, 10_000)); err != nil {
-				done <- err
-				return
+// TestSendContextWaits: under every policy it waits for the peer, and nothing is
+// dropped.
+func TestSendContextWaits(t *testing.T) {
+	for _, policy := range []engine.SlowConsumer{engine.CloseSlow, engine.DropNewest, engine.DropOldest} {
+		e, s, c := slowSession(t, engine.Config{SlowConsumer: policy, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
+		const n = 2000
+		var sent atomic.Int64
+		done := make(chan error, 1)
+		go func() {
+			defer s.Close()
+			for range n {
+				if err := s.SendContext(t.Context(), make([]byte, 10_000)); err != nil {
+					done <- err
+					return
+				}
+				sent.Add(1)
 			}
-			sent.Add(1)
+			done <- nil
+		}()
+		// 20 MB do not fit into the outbox and the sockets' buffers: the sender stops.
+		for before := int64(-1); before != sent.Load(); time.Sleep(50 * time.Millisecond) {
+			before = sent.Load()
 		}
-		done <- nil
-	}()
-	time.Sleep(100 * time.Millisecond)
-	if sent.Load() == n {
-		t.Fatal("nobody waited")
-	}
-	got := make(chan []uint32)
-	go func() {
-		if err := <-done; err != nil {
-			t.Error(err)
+		if sent.Load() == n {
+			t.Fatal("the sender has not waited")
 		}
-		s.Close()
-	}()
-	go func() { got <- ids(t, c) }()
-	if g := <-got; len(g) != n || !increasing(g) {
-		t.Fatalf("%d of %d arrived", len(g), n)
+		if g := ids(t, c); len(g) != n || !increasing(g) {
+			t.Fatalf("policy %d: %d of %d arrived", policy, len(g), n)
+		}
+		if err := <-done; err != nil || e.Stats().Dropped != 0 {
+			t.Errorf("policy %d: %v, %d dropped", policy, err, e.Stats().Dropped)
+		}
 	}
 }
 
-func TestBlockEndsWithTheSession(t *testing.T) {
-	_, s, _ := slowSession(t, engine.Config{SlowConsumer: engine.Block, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
-	done := make(chan error)
-	go func() {
-		for {
-			if err := s.Send(make([]byte, 10_000)); err != nil {
-				done <- err
-				return
-			}
-		}
-	}()
-	time.Sleep(50 * time.Millisecond)
-	s.Abort(nil)
-	if err := <-done; !errors.Is(err, engine.ErrClosed) {
-		t.Fatal(err)
-	}
-}
-
-func TestBlockNeverBlocksACallback(t *testing.T) {
-	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
-		got := make(chan error, 1)
-		h := engine.OnMessage(func(s *engine.Session, _ *framing.Message) {
+// TestSendContextEnds: with the session, and with its context, in which case the
+// session continues.
+func TestSendContextEnds(t *testing.T) {
+	_, s, _ := slowSession(t, engine.Config{OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
+	fill := func(ctx context.Context) chan error {
+		done := make(chan error, 1)
+		go func() {
 			for {
-				if err := s.Send(make([]byte, 10_000)); err != nil {
-					got <- err
+				if err := s.SendMessageContext(ctx, &framing.Message{Payload: make([]byte, 10_000)}); err != nil {
+					done <- err
 					return
 				}
 			}
-		})
-		_, addr := serve(t, engine.Config{Handler: h, Dispatch: d, SlowConsumer: engine.Block,
-			OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
-		_, _ = dial(t, addr).Write(ping)
-		if err := <-got; !errors.Is(err, engine.ErrWouldBlock) {
-			t.Fatal(err)
-		}
-	})
+		}()
+		return done
+	}
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := fill(ctx)
+	cancel(why)
+	if err := <-done; err != why {
+		t.Errorf("a context that ended: %v", err)
+	}
+	if err := s.Err(); err != nil {
+		t.Errorf("the session has ended: %v", err)
+	}
+	done = fill(t.Context())
+	s.Abort(nil)
+	if err := <-done; !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("a session that ended: %v", err)
+	}
+}
+
+// TestOutboxAppendContext: as for sessions, for the streams of a Transport.
+func TestOutboxAppendContext(t *testing.T) {
+	var out engine.Outbox
+	out.Init(&engine.Limits{OutboxLimit: 1000, OutboxSoftMark: 500, MaxMessageSize: 900})
+	m := &framing.Message{Payload: make([]byte, 800)}
+	if err := out.AppendContext(t.Context(), framing.Packet{}, m); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- out.AppendContext(ctx, framing.Packet{}, m) }()
+	cancel()
+	if err := <-done; err != context.Canceled {
+		t.Errorf("a context that ended: %v", err)
+	}
+	go func() { done <- out.AppendContext(t.Context(), framing.Packet{}, m) }()
+	out.Done(len(out.Next()))
+	if err := <-done; err != nil {
+		t.Errorf("space: %v", err)
+	}
+	go func() { done <- out.AppendContext(t.Context(), framing.Packet{}, m) }()
+	out.Close(engine.ErrClosed)
+	if err := <-done; err != engine.ErrClosed {
+		t.Errorf("closed: %v", err)
+	}
 }

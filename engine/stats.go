@@ -72,6 +72,7 @@ var reasons = [...]struct {
 	{ErrTooLarge, "too_large"},
 	{ErrHandshakeTimeout, "handshake_timeout"},
 	{ErrIdleTimeout, "idle_timeout"},
+	{ErrPartialTimeout, "partial_timeout"},
 	{ErrWriteTimeout, "write_timeout"},
 	{ErrSlowConsumer, "slow_consumer"},
 	{ErrHandlerPanic, "handler_panic"},

@@ -38,25 +38,3 @@ func (t *throttle) spend(cfg *Config, messages, bytes int) (wait time.Duration) 
 	}
 	return wait
 }
-
-// throttleInput stops reading for as long as the rates ask for. On the loop.
-func (s *Session) throttleInput(messages int) {
-	t := s.throttle
-	wait := t.spend(&s.core.engine.cfg, messages, t.fresh)
-	t.fresh = 0
-	if wait == 0 || t.resumeAt != 0 {
-		return
-	}
-	s.core.stats.throttled.Add(1)
-	s.blockRead()
-	t.resumeAt = s.core.deadline(wait)
-	s.arm()
-}
-
-// resumeAt is when the throttle lets reading go on; 0 when it doesn't stop it.
-func (s *Session) resumeAt() int64 {
-	if s.throttle == nil {
-		return 0
-	}
-	return s.throttle.resumeAt
-}

@@ -111,3 +111,19 @@ func TestDeadlineOfASessionThatCameWhileTheLoopWasHeldUp(t *testing.T) {
 		}
 	}
 }
+
+// TestPartialTimeout: a message that is begun must be completed, or grow by 16 KiB,
+// in PartialTimeout; a session that is silent between messages stays.
+func TestPartialTimeout(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		j := newJournal(reply)
+		_, addr := serve(t, engine.Config{Handler: j, Dispatch: d, PartialTimeout: 300 * time.Millisecond})
+		c := dial(t, addr)
+		_, _ = c.Write(ping)
+		expect(t, c, pong)
+		_, _ = c.Write(ping[:1])
+		if err := j.reason(t); !errors.Is(err, engine.ErrPartialTimeout) || !engine.Retryable(err) {
+			t.Fatal(err)
+		}
+	})
+}

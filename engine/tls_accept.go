@@ -22,15 +22,6 @@ var alertInternalError = []byte{0x15, 0x03, 0x03, 0, 2, 2, 80}
 
 var errPlainRefused = fmt.Errorf("%w: this listener requires TLS", ErrProtocol)
 
-// mayFallBack reports whether a silent connection may be taken as a packet
-// session.
-func (s *Session) mayFallBack() bool {
-	if s.tls != nil {
-		return !s.tls.handshaking
-	}
-	return s.listener.tls == nil || !s.listener.tls.cfg.Required
-}
-
 // matchTLS judges the first bytes of a connection.
 func matchTLS(first []byte) Match {
 	switch {
@@ -44,44 +35,43 @@ func matchTLS(first []byte) Match {
 	return MatchYes
 }
 
-// layerTLS looks whether b is the start of TLS on a session that could speak it.
-// done says that nothing else is to be made of b; rest is what it didn't use. On
-// the loop.
-func (s *Session) layerTLS(b []byte) (rest []byte, done bool) {
-	if s.tls != nil || s.listener.tls == nil {
-		return b, false
-	}
+// detectTLS is the stage in which b is the start of TLS, or of a protocol without
+// it. On the loop.
+func (c *socketConn) detectTLS(b []byte) (rest []byte, more bool) {
 	switch matchTLS(b) {
 	case MatchYes:
-		s.startTLS(b)
-		return nil, true
+		c.startTLS(b)
+		return nil, false
 	case MatchMore:
-		s.startSniffing()
-		return b, true
+		c.firstBytes()
+		return b, false
 	}
-	if s.listener.tls.cfg.Required {
-		s.endAfterMessages(errPlainRefused)
-		return nil, true
+	if c.session.listener.tls.cfg.Required {
+		c.endBehindMessages(errPlainRefused)
+		return nil, false
 	}
-	return b, false
+	c.stage = stageUnknown
+	return b, true
 }
 
 // startTLS begins the handshake, on a goroutine of its own that ends with it or
 // with the session; hello is what came so far.
-func (s *Session) startTLS(hello []byte) {
-	if s.refusal != nil {
+func (c *socketConn) startTLS(hello []byte) {
+	s := c.session
+	if c.refused {
 		_ = s.SendControl(alertInternalError)
-		s.inputDone = true
-		s.end(s.refusal, false)
+		c.stopInput(inputDraining)
+		c.close(s.ending, false)
 		return
 	}
-	t := &tlsLayer{session: s, handshaking: true}
+	t := &tlsLayer{sock: c}
 	t.more = sync.NewCond(&t.mu)
 	t.conn = tls.Server((*tlsPipe)(t), s.listener.tls.current.Load())
 	s.out.mu.Lock()
-	s.tls = t
+	c.tls = t
 	s.out.mu.Unlock()
-	s.startPhase(s.core.engine.cfg.HandshakeTimeout)
+	c.stage = stageTLSHandshake
+	c.firstBytes()
 	t.feed(hello)
 	s.core.engine.running.Add(1)
 	go t.handshake()
@@ -89,54 +79,46 @@ func (s *Session) startTLS(hello []byte) {
 
 // handshake is the goroutine.
 func (t *tlsLayer) handshake() {
-	s := t.session
-	defer s.core.engine.running.Done()
+	k := t.sock.core()
+	defer k.engine.running.Done()
 	defer func() {
 		if v := recover(); v != nil { // a callback of TLSConfig.Config
 			t.failure = fmt.Errorf("panic: %v", v)
-			_ = s.core.loop.Trigger(handshakeDoneTask, t)
+			_ = k.loop.Trigger(handshakeDoneTask, t)
 		}
 	}()
 	t.failure = t.conn.HandshakeContext(context.Background())
-	_ = s.core.loop.Trigger(handshakeDoneTask, t)
+	_ = k.loop.Trigger(handshakeDoneTask, t)
 }
 
-// handshakeDoneTask goes on with a session whose handshake is over, on its loop.
+// handshakeDoneTask continues a session whose handshake is over, on its loop.
 func handshakeDoneTask(arg any) error {
 	t := arg.(*tlsLayer)
-	s := t.session
-	if s.destroyed || s.inputDone {
+	c, s := t.sock, t.sock.session
+	if c.input >= inputDraining {
 		return nil
 	}
+	defer c.checked()
 	if err := t.failure; err != nil {
 		if t.eof && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
-			s.endAfterMessages(fmt.Errorf("%w in its TLS handshake: %w", ErrPeerClosed, io.ErrUnexpectedEOF))
+			err = fmt.Errorf("%w in its TLS handshake: %w", ErrPeerClosed, io.ErrUnexpectedEOF)
 		} else {
-			s.endAfterMessages(fmt.Errorf("%w: %w", ErrTLSHandshake, err))
+			err = fmt.Errorf("%w: %w", ErrTLSHandshake, err)
 		}
+		c.endBehindMessages(err)
 		return nil
 	}
-	t.handshaking = false
 	t.more = nil
 	t.leftover = true // conn may have read on behind the handshake
 	s.out.mu.Lock()
 	t.established = true
 	s.out.mu.Unlock()
+	c.stage = stageUnknown
 	if len(s.listener.streams) == 1 {
-		s.adopt(s.listener.streams[0])
+		c.adopt(s.listener.streams[0])
 	} else {
-		s.startPhase(s.core.engine.cfg.SniffTimeout)
+		c.startDeadline(deadlineSilence, s.core.engine.cfg.SniffTimeout)
 	}
-	s.read()
+	c.read()
 	return nil
-}
-
-// TLS describes the session's TLS connection; nil for a session without it. On
-// a Transport's session it is nil as well.
-func (s *Session) TLS() *tls.ConnectionState {
-	if s.tls == nil {
-		return nil
-	}
-	state := s.tls.conn.ConnectionState()
-	return &state
 }

@@ -12,9 +12,9 @@ import (
 // memory only. The loop puts ciphertext in and reads plaintext; whoever flushes
 // the session writes plaintext and takes ciphertext.
 type tlsLayer struct {
-	session *Session
-	conn    *tls.Conn
-	real    net.Conn // of a dialed session until its handshake is done; then nil
+	sock *socketConn
+	conn *tls.Conn
+	real net.Conn // of a dialed session until its handshake is done; then nil
 
 	// Inbound. Guarded by mu during an accepted session's handshake, when the loop
 	// feeds and the handshake's goroutine reads; then the loop's.
@@ -27,15 +27,13 @@ type tlsLayer struct {
 	starved bool       // the loop stopped reading because in was large
 
 	// Owned by the loop.
-	handshaking bool
-	leftover    bool  // conn may give more plaintext without any more from the socket
-	failure     error // of the handshake; set by its goroutine before it tells the loop
+	leftover bool  // conn may return more plaintext without any more from the socket
+	failure  error // of the handshake; set by its goroutine before it tells the loop
 
-	// Outbound. Guarded by session.out.mu.
+	// Outbound. Guarded by the session's out.mu.
 	established bool // plaintext may be sealed
 	notified    bool // close_notify was sealed
-	sealed      *block
-	sealedTail  *block
+	sealed      blockList
 }
 
 // maxHandshakeInput is how many bytes may wait for a handshake before the loop
@@ -79,7 +77,7 @@ func (p *tlsPipe) await(b []byte) (int, error) {
 	for len(p.in) == 0 && !p.eof && !p.closed {
 		if p.starved {
 			p.starved = false
-			_ = p.session.core.loop.Trigger(resumeReadTask, p.session)
+			_ = p.sock.core().loop.Trigger(resumeTask, p.sock)
 		}
 		p.more.Wait()
 	}
@@ -104,7 +102,7 @@ func (p *tlsPipe) Write(b []byte) (int, error) {
 	if p.real != nil {
 		return p.real.Write(b)
 	}
-	s := p.session
+	s := p.sock.session
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	if s.phase >= phaseDrained {
@@ -114,37 +112,27 @@ func (p *tlsPipe) Write(b []byte) (int, error) {
 	if !p.established {
 		// Only the handshake has something to say, on its own goroutine. Later
 		// this would be too early: flushing seals, and that needs crypto/tls's lock.
-		s.kickLocked()
+		p.sock.kickLocked()
 	}
 	return len(b), nil
 }
 
 // queueLocked copies ciphertext behind what is sealed already.
 func (t *tlsLayer) queueLocked(b []byte) {
-	tail := t.sealedTail
-	if tail == nil || tail.room() < len(b) {
-		size := len(b)
-		if tail != nil {
-			size = max(size, min(4*cap(tail.b), 64<<10))
-		}
-		next := newBlock(size)
-		if tail == nil {
-			t.sealed = next
-		} else {
-			tail.next = next
-		}
-		t.sealedTail, tail = next, next
+	tail := t.sealed.tail
+	if tail == nil || tail.space() < len(b) {
+		tail = newBlock(t.sealed.nextSize(len(b)))
+		t.sealed.push(tail)
 	}
 	tail.b = append(tail.b, b...)
-	t.session.out.pending += len(b)
+	t.sock.session.out.pending += len(b)
 }
 
-// feed copies b behind what waits for the handshake, and reports whether there
-// may be more. On the loop.
-func (t *tlsLayer) feed(b []byte) (room bool) {
+// feed copies b behind what waits for the handshake. On the loop.
+func (t *tlsLayer) feed(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if h := t.held; h == nil || h.room() < len(b) {
+	if h := t.held; h == nil || h.space() < len(b) {
 		next := newBlock(len(t.in) + len(b))
 		next.b = append(next.b, t.in...)
 		t.dropHeld()
@@ -155,10 +143,10 @@ func (t *tlsLayer) feed(b []byte) (room bool) {
 	t.in = t.held.b[len(t.held.b)-len(t.in)-len(b):]
 	t.more.Signal()
 	t.starved = len(t.in) >= maxHandshakeInput
-	return !t.starved
 }
 
-// full reports whether feed has told to wait.
+// full reports whether so much waits for the handshake that the loop must not
+// read; the handshake's goroutine resumes it.
 func (t *tlsLayer) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -173,13 +161,15 @@ func (t *tlsLayer) endInput() {
 	t.mu.Unlock()
 }
 
-// hold keeps what conn didn't read beyond the turn, in memory of the session's
-// own. On the loop.
-func (t *tlsLayer) hold() {
+// settleInput decides about the ciphertext that conn did not read: drop it if the
+// input is done; keep it beyond the turn, in memory of the session's own, if held.
+// On the loop.
+func (t *tlsLayer) settleInput(done, held bool) {
+	t.leftover = !done
 	switch {
-	case len(t.in) == 0:
+	case done || len(t.in) == 0:
 		t.dropHeld()
-	case t.held == nil:
+	case held && t.held == nil:
 		t.held = blockOf(t.in)
 		t.in = t.held.b
 	}
@@ -203,16 +193,10 @@ func (t *tlsLayer) release() {
 		t.more.Signal()
 	}
 	t.mu.Unlock()
-	s := t.session
-	s.out.mu.Lock()
-	for b := t.sealed; b != nil; {
-		next := b.next
-		s.out.pending -= len(b.b) - b.off
-		b.free()
-		b = next
-	}
-	t.sealed, t.sealedTail = nil, nil
-	s.out.mu.Unlock()
+	out := &t.sock.session.out
+	out.mu.Lock()
+	out.pending -= freeChain(t.sealed.take())
+	out.mu.Unlock()
 }
 
 // Close does nothing: the session closes the socket.
@@ -223,7 +207,7 @@ func (p *tlsPipe) LocalAddr() net.Addr {
 	if p.real != nil {
 		return p.real.LocalAddr()
 	}
-	return net.TCPAddrFromAddrPort(p.session.LocalAddr())
+	return net.TCPAddrFromAddrPort(p.sock.localAddr())
 }
 
 // RemoteAddr is the session's.
@@ -231,7 +215,7 @@ func (p *tlsPipe) RemoteAddr() net.Addr {
 	if p.real != nil {
 		return p.real.RemoteAddr()
 	}
-	return net.TCPAddrFromAddrPort(p.session.RemoteAddr())
+	return net.TCPAddrFromAddrPort(p.sock.session.remote)
 }
 
 // SetDeadline reaches a dialed session's socket during its handshake. Later the

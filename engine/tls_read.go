@@ -6,43 +6,42 @@ import (
 	"io"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/millrace/millrace/internal/reactor"
 )
 
-// readTLS is read for a session with TLS: ciphertext goes into a buffer of the
-// core's, and from there, decrypted, behind the tail in the read buffer. It
-// takes one buffer a turn. On the loop.
-func (s *Session) readTLS() {
-	t, again := s.tls, true
-	if t.handshaking && t.full() {
-		s.unread = true // the handshake asks for more
+// read is socketConn.read over TLS: ciphertext goes into a buffer of the core's,
+// and from there, decrypted, behind the tail in the read buffer. It takes one
+// buffer at a time. On the loop.
+func (t *tlsLayer) read() {
+	c, again := t.sock, true
+	handshaking := c.stage == stageTLSHandshake
+	if handshaking && t.full() {
+		c.backlog |= dueSocket // the handshake resumes the connection when it has read
 		return
 	}
 	if !t.leftover {
-		buf := s.core.cipher()
-		n, err := reactor.Read(s.conn.FD, buf)
+		buf := c.core().cipher()
+		n, err := c.core().loop.Read(c.sock.FD, buf)
 		if n <= 0 {
-			s.readTLSFailed(err)
+			t.readFailed(err)
 			return
 		}
-		s.lastRead = s.core.tick
-		s.core.stats.bytesIn.Add(uint64(n))
+		c.received(n)
 		again = n == len(buf)
-		if t.handshaking {
-			again = t.feed(buf[:n]) && again
+		if handshaking {
+			t.feed(buf[:n])
 		} else {
 			t.in = buf[:n]
 		}
 	}
-	if !t.handshaking {
-		s.decrypt()
+	if !handshaking {
+		t.decrypt()
 	}
-	if again || s.toTheEnd || t.leftover {
-		s.unread = true
-		if !s.stalled && !s.destroyed && (!t.handshaking || !t.full()) {
-			s.core.loop.Again((*socket)(s))
-		}
+	switch {
+	case !again && c.input != inputFinal && !t.leftover:
+	case handshaking && t.full():
+		c.backlog |= dueSocket
+	default:
+		c.readMore()
 	}
 }
 
@@ -54,63 +53,52 @@ func (c *core) cipher() []byte {
 	return c.cipherBuf
 }
 
-// readTLSFailed handles a read that brought no bytes. An end of the stream
-// without close_notify may have been forged, so it is told apart.
-func (s *Session) readTLSFailed(err error) {
+// readFailed handles a read that returned no bytes. An end of the stream without
+// close_notify may have been forged, so it is told apart.
+func (t *tlsLayer) readFailed(err error) {
+	c := t.sock
 	switch {
 	case err == unix.EAGAIN:
 	case err != nil:
-		s.readFailed(err)
-	case s.tls.handshaking:
-		s.tls.endInput() // what came before it may still finish the handshake
+		c.readFailed(err)
+	case c.stage == stageTLSHandshake:
+		t.endInput() // what came before it may still complete the handshake
 	default:
-		s.eof = true
-		s.endAfterMessages(fmt.Errorf("%w without close_notify: %w", ErrPeerClosed, io.ErrUnexpectedEOF))
-		_ = settleTask(s)
+		c.inputEnds(fmt.Errorf("%w without close_notify: %w", ErrPeerClosed, io.ErrUnexpectedEOF))
 	}
 }
 
 // decrypt decodes what the ciphertext at hand holds, until there is no more or
-// the session may not go on; what is left then stays with the session.
-func (s *Session) decrypt() {
-	t := s.tls
-	for {
-		buf, have := s.readTarget()
+// the session may not go on; the rest then stays with the session. On the loop.
+func (t *tlsLayer) decrypt() {
+	c := t.sock
+	for held := false; !held; {
+		buf, have := c.readTarget()
 		n, err := t.open(buf[have:])
 		if n > 0 {
-			if s.throttle != nil {
-				s.throttle.fresh += n
+			if th := c.session.throttle; th != nil {
+				th.fresh += n
 			}
-			s.process(buf[:have+n], s.seen)
+			c.process(buf[:have+n], int(c.seen))
 		} else {
-			s.keep(buf[:have])
+			c.keep(buf[:have])
 		}
-		if s.destroyed {
+		if c.stage == stageGone {
 			return
 		}
-		if s.inputDone {
-			t.leftover = false
-			t.dropHeld()
+		done := c.input >= inputDraining || err == errPipeEmpty
+		held = !done && (c.backlog&^dueSocket != 0 || c.session.reading.Load() != 0 || c.core().stalled.Load())
+		t.settleInput(done, held)
+		if done {
 			break
 		}
-		if err == errPipeEmpty {
-			t.leftover = false
-			t.dropHeld()
-			break
-		}
-		if s.unparsed || s.stalled || s.readBlocks.Load() > 0 || s.core.stalled.Load() {
-			t.leftover = true // an error comes again
-			t.hold()
-			break
-		}
-		if err != nil {
-			t.leftover = false
-			t.dropHeld()
-			s.endTLS(err)
+		if err != nil && !held { // an error that is held comes again
+			t.settleInput(true, false)
+			t.end(err)
 			break
 		}
 	}
-	s.flushAnswers()
+	t.flushAnswers()
 }
 
 // open reads plaintext until b is full or there is no more.
@@ -123,34 +111,30 @@ func (t *tlsLayer) open(b []byte) (n int, err error) {
 	return n, err
 }
 
-// endTLS ends a session whose peer said close_notify, or something wrong.
-func (s *Session) endTLS(err error) {
-	switch {
-	case !errors.Is(err, io.EOF):
-		s.endAfterMessages(protocolError(fmt.Errorf("TLS: %w", err)))
-	case s.tail != nil:
-		s.endAfterMessages(fmt.Errorf("%w in the middle of a message: %w", ErrPeerClosed, io.ErrUnexpectedEOF))
-	default:
-		s.endAfterMessages(ErrPeerClosed)
+// end ends a session whose peer has sent close_notify, or something wrong.
+func (t *tlsLayer) end(err error) {
+	c := t.sock
+	if !errors.Is(err, io.EOF) {
+		c.endBehindMessages(protocolError(fmt.Errorf("TLS: %w", err)))
+		return
 	}
+	c.endBehindMessages(c.peerEnd(ErrPeerClosed))
 }
 
-// flushAnswers writes what reading made crypto/tls say: an alert, the answer to a
-// KeyUpdate. A peer that asks for answers and doesn't read them is held like
+// flushAnswers writes what reading made crypto/tls send: an alert, the answer to a
+// KeyUpdate. A peer that asks for answers and does not read them is held like
 // any other. On the loop.
-func (s *Session) flushAnswers() {
+func (t *tlsLayer) flushAnswers() {
+	c, s := t.sock, t.sock.session
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
-	if s.tls.sealed == nil || s.phase >= phaseDrained {
+	if t.sealed.head == nil || s.phase >= phaseDrained {
 		return
 	}
-	switch {
-	case s.out.pending > s.out.limits.OutboxLimit+maxSeal:
-		s.failLocked(ErrSlowConsumer)
+	if s.out.pending > s.out.limits.OutboxLimit+maxSeal {
+		c.failLocked(ErrSlowConsumer)
 		return
-	case s.out.pending > s.out.limits.OutboxSoftMark && !s.congested && !s.Dialed():
-		s.congested = true
-		s.blockRead()
 	}
-	s.kickLocked()
+	c.congestLocked()
+	c.kickLocked()
 }

@@ -1,46 +1,23 @@
 package engine
 
-// maxSeal is how much plaintext is sealed at a time. What is sealed can't be
-// overtaken by control frames nor dropped, so it is not more than a few writes.
+// maxSeal is how many bytes of plaintext are sealed at a time. What is sealed
+// cannot be overtaken by control frames nor dropped, so it is no more than a few
+// writes.
 const maxSeal = 128 << 10
 
-// takeLocked detaches what is to be written next: with TLS, ciphertext, sealed
-// now if there is none. With s.out.mu held, which it releases while it seals;
-// by the writer.
-func (s *Session) takeLocked() *block {
-	t := s.tls
-	if t == nil {
-		return s.out.take()
+// takeLocked detaches ciphertext to write, sealed now if there is none. With
+// session.out.mu held, which it releases while it seals; by the writer.
+func (t *tlsLayer) takeLocked() *block {
+	s := t.sock.session
+	for t.sealed.head == nil && t.established && s.phase < phaseDrained && t.sealLocked() {
 	}
-	for t.sealed == nil && t.established && s.phase < phaseDrained && s.sealLocked() {
-	}
-	chain := t.sealed
-	t.sealed, t.sealedTail = nil, nil
-	return chain
-}
-
-// putBackLocked returns the unwritten rest of takeLocked's chain.
-func (s *Session) putBackLocked(chain *block) {
-	t := s.tls
-	if t == nil || chain == nil {
-		s.out.putBack(chain)
-		return
-	}
-	last := chain
-	for last.next != nil {
-		last = last.next
-	}
-	last.next = t.sealed
-	t.sealed = chain
-	if t.sealedTail == nil {
-		t.sealedTail = last
-	}
+	return t.sealed.take()
 }
 
 // sealLocked turns queued plaintext into ciphertext, and at the session's end,
-// behind all of it, says close_notify. It reports whether it did anything.
-func (s *Session) sealLocked() bool {
-	t := s.tls
+// behind all of it, sends close_notify. It reports whether it did anything.
+func (t *tlsLayer) sealLocked() bool {
+	s := t.sock.session
 	chain := s.out.take()
 	if chain == nil {
 		if s.phase != phaseClosing || t.notified {
@@ -63,15 +40,13 @@ func (s *Session) sealLocked() bool {
 	s.out.mu.Lock()
 	s.out.pending += n
 	if err == nil {
-		s.out.putBack(s.out.written(chain, n))
+		s.out.queue.pushFront(s.out.written(chain, n))
 		return true
 	}
 	// An alert was sent: nothing may follow it.
-	for chain != nil {
-		chain = s.out.written(chain, len(chain.b)-chain.off)
-	}
+	s.out.pending -= freeChain(chain)
 	if s.phase < phaseClosing {
-		s.endLocked(protocolError(err), false)
+		t.sock.closeLocked(protocolError(err))
 	}
 	return true
 }

@@ -1,6 +1,7 @@
 package quicbridge
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -13,17 +14,74 @@ func (c *conn) Send(m *framing.Message) error {
 	if m.Datagram {
 		return c.datagrams.add(m)
 	}
-	body := len(m.Ext) + len(m.Payload)
-	if body > c.limits.MaxMessageSize || c.compat && framing.PacketHeaderSize+body > compatMaxPacket {
-		return engine.ErrTooLarge
+	size, err := c.sizeOf(m)
+	if err != nil {
+		return err
 	}
-	size := int64(framing.PacketHeaderSize + body)
 	if c.queued.Add(size) > int64(c.limits.OutboxLimit) {
 		if err := c.overLimit(m.Stream, size); err != nil {
 			c.queued.Add(-size)
 			return err
 		}
 	}
+	return c.queue(m, size)
+}
+
+// SendContext implements engine.Link. Datagrams do not wait.
+func (c *conn) SendContext(ctx context.Context, m *framing.Message) error {
+	if m.Datagram {
+		return c.datagrams.add(m)
+	}
+	size, err := c.sizeOf(m)
+	if err != nil {
+		return err
+	}
+	if err := c.reserve(ctx, size); err != nil {
+		return err
+	}
+	return c.queue(m, size)
+}
+
+// sizeOf is how many bytes m takes on its stream.
+func (c *conn) sizeOf(m *framing.Message) (int64, error) {
+	body := len(m.Ext) + len(m.Payload)
+	if body > c.limits.MaxMessageSize || c.compat && framing.PacketHeaderSize+body > compatMaxPacket {
+		return 0, engine.ErrTooLarge
+	}
+	return int64(framing.PacketHeaderSize + body), nil
+}
+
+// appendSlack is how many bytes more than a packet an Outbox wants to be free.
+const appendSlack = 64
+
+// reserve waits until size bytes more may be queued on the connection, and counts
+// them.
+func (c *conn) reserve(ctx context.Context, size int64) error {
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.wake.Broadcast()
+	})
+	defer stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if c.phase != phaseOpen {
+			return c.reason
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if n := c.recount(); n == 0 || n+size+appendSlack <= int64(c.limits.OutboxLimit) {
+			c.queued.Add(size)
+			return nil
+		}
+		c.wake.Wait()
+	}
+}
+
+// queue appends m, whose size bytes are counted in queued.
+func (c *conn) queue(m *framing.Message, size int64) error {
 	st, err := c.append(m)
 	if err != nil {
 		c.queued.Add(-size)
@@ -62,8 +120,6 @@ func (c *conn) overLimit(handle uint64, size int64) error {
 	switch c.limits.SlowConsumer {
 	case engine.DropNewest, engine.DropOldest:
 		return engine.ErrDropped
-	case engine.Block:
-		return engine.ErrWouldBlock
 	default:
 		return engine.ErrSlowConsumer // the engine aborts the session
 	}

@@ -17,7 +17,7 @@ func TestSlowConsumerPolicies(t *testing.T) { eachDispatch(t, testSlowConsumerPo
 
 func testSlowConsumerPolicies(t *testing.T, d engine.Dispatch) {
 	const limit = 256 << 10
-	for _, policy := range []engine.SlowConsumer{engine.DropNewest, engine.DropOldest, engine.Block} {
+	for _, policy := range []engine.SlowConsumer{engine.DropNewest, engine.DropOldest} {
 		for _, streams := range []int{1, 3} {
 			sent := make(chan error, 1)
 			srv := serve(t, engine.Config{Dispatch: d, SlowConsumer: policy, OutboxSoftMark: limit / 2, OutboxLimit: limit,
@@ -45,8 +45,7 @@ func testSlowConsumerPolicies(t *testing.T, d engine.Dispatch) {
 			err := <-sent
 			switch {
 			case policy == engine.DropNewest && !errors.Is(err, engine.ErrDropped),
-				policy == engine.DropOldest && err != nil,
-				policy == engine.Block && !errors.Is(err, engine.ErrWouldBlock):
+				policy == engine.DropOldest && err != nil:
 				t.Fatalf("policy %d, %d streams: sending ended with %v", policy, streams, err)
 			}
 			last, n := uint32(0), 0

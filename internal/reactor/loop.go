@@ -155,3 +155,21 @@ func (l *Loop) dispatch(fd int, ev Event) {
 		c.Handler.OnEvent(ev)
 	}
 }
+
+// Read, Write, Writev, ShutdownWrite and CloseFD are the system calls on a stream
+// socket of the loop. They may be called from any goroutine and do not block.
+
+// Read reads into b. At the end of the stream it returns 0 and nil.
+func (l *Loop) Read(fd int, b []byte) (int, error) { return Read(fd, b) }
+
+// Write writes b, or as much as the socket takes.
+func (l *Loop) Write(fd int, b []byte) (int, error) { return Write(fd, b) }
+
+// Writev writes bufs by one system call, or as much as the socket takes.
+func (l *Loop) Writev(fd int, bufs [][]byte) (int, error) { return Writev(fd, bufs) }
+
+// ShutdownWrite ends the sending side.
+func (l *Loop) ShutdownWrite(fd int) { ShutdownWrite(fd) }
+
+// CloseFD closes a descriptor.
+func (l *Loop) CloseFD(fd int) { Close(fd) }

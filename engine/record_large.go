@@ -14,42 +14,52 @@ type largeMessage struct {
 }
 
 // largeTable holds a core's large messages between their producer and the
-// consumer. The ring is plain bytes that the collector doesn't scan, so records
-// name an index here.
+// consumer. The ring is plain bytes that the garbage collector does not scan, so
+// records name an index here.
 type largeTable struct {
 	mu    sync.Mutex // guards what follows
 	items []*largeMessage
 	free  []uint32
-	bytes int // held by blocks in the table
+	bytes int // reserved for blocks
 	limit int // of bytes; one message always fits
 }
 
-// put stores l and returns its index; false when the table is full.
-func (t *largeTable) put(l *largeMessage) (uint32, bool) {
+// reserve returns an index for a message in a block of size bytes; false if the
+// table is full.
+func (t *largeTable) reserve(size int) (uint32, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.bytes > 0 && t.bytes+cap(l.block.b) > t.limit {
+	if t.bytes > 0 && t.bytes+size > t.limit {
 		return 0, false
 	}
-	t.bytes += cap(l.block.b)
+	t.bytes += size
 	if n := len(t.free); n > 0 {
 		i := t.free[n-1]
 		t.free = t.free[:n-1]
-		t.items[i] = l
 		return i, true
 	}
-	t.items = append(t.items, l)
+	t.items = append(t.items, nil)
 	return uint32(len(t.items) - 1), true
 }
 
-// crowded reports whether the table is more than half full.
-func (t *largeTable) crowded() bool {
+// put stores l under an index that was reserved for its block's size.
+func (t *largeTable) put(i uint32, l *largeMessage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.bytes > t.limit/2
+	t.items[i] = l
 }
 
-// take removes and returns the message at index i.
+// release gives back an index, and the size bytes reserved with it.
+func (t *largeTable) release(i uint32, size int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.items[i] = nil
+	t.free = append(t.free, i)
+	t.bytes -= size
+}
+
+// take removes and returns the message at index i. Its bytes count until the
+// caller frees its block, soon after.
 func (t *largeTable) take(i uint32) *largeMessage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -59,6 +69,16 @@ func (t *largeTable) take(i uint32) *largeMessage {
 	t.bytes -= cap(l.block.b)
 	return l
 }
+
+// crowded reports whether the table is more than half full.
+func (t *largeTable) crowded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bytes > t.limit/2
+}
+
+// largeSize is the size of the block that copyLarge makes for m.
+func largeSize(m *framing.Message) int { return blockSize(len(m.Ext) + len(m.Payload)) }
 
 // copyLarge makes a largeMessage of a copy of m.
 func copyLarge(m *framing.Message) *largeMessage {

@@ -14,8 +14,6 @@ const spinRounds = 100
 func (c *core) runWorker() {
 	defer c.engine.running.Done()
 	defer close(c.workerExited)
-	defer c.engine.callbacks.enter()()
-	c.consumer.goroutine.Store(goroutineID())
 	runtime.LockOSThread()
 	allowed := cpu.Allowed()
 	if err := cpu.Pin(allowed[c.index%len(allowed)]); err == nil {

@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"encoding/binary"
+
+	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/packet"
+)
+
+const (
+	// batchRecords and batchBytes end a batch: replies are flushed and ring
+	// space is given back at least so often.
+	batchRecords = 256
+	batchBytes   = 128 << 10
+
+	// flushBytes is how much a corked session queues before it is flushed in
+	// the middle of a batch.
+	flushBytes = 64 << 10
+)
+
+// A consumer runs a core's callbacks: on the worker, or on the loop in Inline
+// dispatch. Exactly one goroutine uses it.
+type consumer struct {
+	core    *core
+	handler Handler
+	m       framing.Message // lent to the callback that is running
+	replies Replies
+	several bool // more messages of the session follow: its replies are worth collecting
+
+	dirty []*Session // corked: flushed at the end of the batch
+}
+
+// batch consumes some of the ring and reports whether more may be there.
+func (c *consumer) batch() bool {
+	r := c.core.ring
+	records, bytes := 0, 0
+	for records < batchRecords && bytes < batchBytes {
+		kind, payload, ok := r.Next()
+		if !ok {
+			break
+		}
+		records++
+		bytes += len(payload)
+		c.record(kind, payload)
+	}
+	n := r.Release()
+	c.flush()
+	if n > 0 {
+		c.core.released()
+	}
+	if records > 0 {
+		c.core.stats.batches.Add(1)
+		c.core.stats.records.Add(uint64(records))
+	}
+	return records > 0
+}
+
+// record handles one record.
+func (c *consumer) record(kind uint32, p []byte) {
+	s := c.core.slots.get(ID(binary.LittleEndian.Uint64(p)))
+	p = p[recordIDSize:]
+	var large *largeMessage
+	if kind == recordLarge {
+		large = c.core.large.take(binary.LittleEndian.Uint32(p))
+		defer large.block.free()
+	}
+	if s == nil {
+		return // it ended before its record came
+	}
+	c.cork(s)
+	switch kind {
+	case recordPackets:
+		defer s.recoverPanic()
+		c.packets(s, p, false)
+	case recordMessages:
+		defer s.recoverPanic()
+		c.messages(s, p)
+	case recordLarge:
+		defer s.recoverPanic()
+		if s.closing.Load() != closingAll {
+			c.several = false
+			handle(c.handler, s, &large.m, &c.replies)
+		}
+	case recordOpen:
+		c.open(s)
+	case recordEnd:
+		s.messagesHandled()
+	case recordClosed:
+		c.closed(s)
+	}
+}
+
+// packets handles the packets that lie whole at the start of b, and returns their
+// size in bytes and their number. It stops before a packet that Decode refuses, and
+// when the session ends; with pausable also when it may not be read. It calls
+// OnMessage itself, as handle does: that is worth a tenth of a message's cost.
+func (c *consumer) packets(s *Session, b []byte, pausable bool) (size, count int) {
+	limit, h := c.core.engine.lim.MaxMessageSize, c.handler
+	for len(b)-size >= packet.HeaderSize && s.closing.Load() != closingAll {
+		p := b[size:]
+		head := packet.ReadHeader(p)
+		n, ok := head.Size(limit)
+		if !ok || n > len(p) {
+			break
+		}
+		fillPacket(&c.m, head, p[packet.HeaderSize:n:n])
+		if count == 0 {
+			c.several = n < len(p)
+		}
+		size += n
+		count++
+		h.OnMessage(s, &c.m)
+		if c.replies.overtaken.Load() {
+			c.replies.close(false)
+		}
+		if pausable && s.reading.Load() != 0 {
+			break
+		}
+	}
+	return size, count
+}
+
+// messages handles every message of a record.
+func (c *consumer) messages(s *Session, p []byte) {
+	h := c.handler
+	for off := 0; off < len(p) && s.closing.Load() != closingAll; {
+		n := getMessage(p[off:], &c.m)
+		if off == 0 {
+			c.several = n < len(p)
+		}
+		off += n
+		handle(h, s, &c.m, &c.replies)
+	}
+}
+
+// handle runs OnMessage for one message. r is the consumer's reply buffer, nil on a
+// Transport's goroutine; if the callback's replies were overtaken, it is closed.
+func handle(h Handler, s *Session, m *framing.Message, r *Replies) {
+	h.OnMessage(s, m)
+	if r != nil && r.overtaken.Load() {
+		r.close(false)
+	}
+}
+
+// open runs OnOpen.
+func (c *consumer) open(s *Session) {
+	l := s.conn.callbackLock().lock()
+	defer l.unlock()
+	defer l.open()
+	defer s.recoverPanic()
+	c.handler.OnOpen(s)
+}
+
+// closed runs OnClose and frees the session's slot.
+func (c *consumer) closed(s *Session) {
+	defer c.core.leave(s)
+	defer s.conn.callbackLock().lock().unlock()
+	defer s.recoverPanic()
+	s.out.mu.Lock()
+	s.closing.Store(closingAll) // no OnMessage after OnClose, even if a Transport delivers one
+	reason := s.out.refused
+	s.out.mu.Unlock()
+	c.core.stats.closed.add(reason)
+	c.handler.OnClose(s, reason)
+}
+
+// cork makes s keep its outgoing bytes until flush, so that the replies to a
+// batch leave in one write, whichever goroutine sends them.
+func (c *consumer) cork(s *Session) {
+	if !s.corked.Load() {
+		s.corked.Store(true)
+		c.dirty = append(c.dirty, s)
+	}
+}
+
+// flush writes the outgoing bytes of the batch's sessions.
+func (c *consumer) flush() {
+	c.replies.close(false)
+	for i, s := range c.dirty {
+		c.dirty[i] = nil
+		s.corked.Store(false)
+		s.conn.flush()
+	}
+	c.dirty = c.dirty[:0]
+}

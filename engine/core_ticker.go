@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"math"
+	"time"
+
+	"github.com/millrace/millrace/internal/reactor"
+	"github.com/millrace/millrace/internal/wheel"
+)
+
+// tickInterval is the resolution of session deadlines.
+const tickInterval = 50 * time.Millisecond
+
+// ticksOf is d in ticks, rounded up.
+func ticksOf(d time.Duration) int64 {
+	return int64(min(d, math.MaxInt64-tickInterval)+tickInterval-1) / int64(tickInterval)
+}
+
+// deadline is the first tick at which d has passed from now. It may lie beyond
+// the age of the universe, but it does not overflow.
+func (c *core) deadline(d time.Duration) int64 {
+	c.setTick() // the loop may have been held up since the last one
+	return c.tick + ticksOf(d) + 1
+}
+
+func (c *core) setTick() { c.tick = c.engine.ticks() }
+
+// ticks is the time now, in ticks.
+func (e *Engine) ticks() int64 { return int64(time.Since(e.epoch) / tickInterval) }
+
+// lateTicks is by how much the loop may be late without having been held up.
+const lateTicks = 2
+
+// tickTask fires the timers that are due. If the loop was held up, it reads the
+// ready sockets first: pending input may satisfy a deadline.
+func tickTask(arg any) error {
+	c := arg.(*core)
+	c.ticking.Store(false)
+	c.setTick()
+	if c.tick-c.advanced > lateTicks {
+		c.loop.Again((*lateTick)(c))
+		return nil
+	}
+	c.advance()
+	return nil
+}
+
+// lateTick is a tick after the ready sockets were read.
+type lateTick core
+
+// OnEvent fires the timers that are due.
+func (l *lateTick) OnEvent(reactor.Event) { (*core)(l).advance() }
+
+// advance fires the timers that are due.
+func (c *core) advance() {
+	c.advanced = c.tick
+	c.wheel.Advance(c.tick, func(t *wheel.Timer[socketConn]) { t.Owner.onTimer() })
+	c.timers.Store(int64(c.wheel.Len()))
+}
+
+// runTicker ticks the cores that have timers, until the engine stops.
+func (e *Engine) runTicker() {
+	defer e.running.Done()
+	t := time.NewTicker(tickInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-t.C:
+		}
+		for _, c := range e.cores {
+			if c.timers.Load() > 0 && c.ticking.CompareAndSwap(false, true) {
+				_ = c.loop.Trigger(tickTask, c)
+			}
+		}
+	}
+}

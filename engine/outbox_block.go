@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// A block is a pooled buffer: a link of an outbox, a session's incomplete tail,
+// or a message too large for the ring. Exactly one owner holds it at a time and
+// gives it back with free.
+type block struct {
+	b    []byte // filled part; cap is the block's size
+	off  int    // bytes of b that were written out already
+	next *block // in a blockList
+
+	messages int  // in b, when an outbox filled it
+	control  bool // b holds control frames of an outbox
+}
+
+// Pooled blocks are powers of two from 4 KiB to 2 MiB. Larger ones are left to
+// the garbage collector.
+const (
+	minBlockBits = 12
+	maxBlockBits = 21
+	minBlockSize = 1 << minBlockBits
+	maxBlockSize = 1 << maxBlockBits
+)
+
+var blockPools [maxBlockBits - minBlockBits + 1]sync.Pool
+
+// blockBits returns the log2 of the smallest block that holds n bytes.
+func blockBits(n int) int {
+	return max(minBlockBits, bits.Len(uint(max(n, 1)-1)))
+}
+
+// blockSize is the size of the block that newBlock returns for n bytes: n itself
+// if it is not pooled.
+func blockSize(n int) int {
+	if log2 := blockBits(n); log2 <= maxBlockBits {
+		return 1 << log2
+	}
+	return n
+}
+
+// newBlock returns an empty block of at least n bytes.
+func newBlock(n int) *block {
+	if log2 := blockBits(n); log2 <= maxBlockBits {
+		if b, ok := blockPools[log2-minBlockBits].Get().(*block); ok {
+			return b
+		}
+	}
+	return &block{b: make([]byte, 0, blockSize(n))}
+}
+
+// blockOf returns a block with a copy of b.
+func blockOf(b []byte) *block {
+	bl := newBlock(len(b))
+	bl.b = append(bl.b, b...)
+	return bl
+}
+
+// free gives the block back. It must not be used afterwards.
+func (b *block) free() {
+	size := cap(b.b)
+	if size < minBlockSize || size > maxBlockSize || size&(size-1) != 0 {
+		return // too large, or grown by an encoder
+	}
+	b.b, b.off, b.next, b.messages, b.control = b.b[:0], 0, nil, 0, false
+	blockPools[blockBits(size)-minBlockBits].Put(b)
+}
+
+// space is how many bytes still fit.
+func (b *block) space() int { return cap(b.b) - len(b.b) }
+
+// freeChain frees b and the blocks behind it, and returns how many of their bytes
+// were not written.
+func freeChain(b *block) (unwritten int) {
+	for b != nil {
+		next := b.next
+		unwritten += len(b.b) - b.off
+		b.free()
+		b = next
+	}
+	return unwritten
+}
+
+// blockList is a queue of blocks. The zero value is empty.
+type blockList struct{ head, tail *block }
+
+// push adds b at the end.
+func (l *blockList) push(b *block) {
+	if l.tail == nil {
+		l.head = b
+	} else {
+		l.tail.next = b
+	}
+	l.tail = b
+}
+
+// pushFront puts a chain of blocks, or none, in front of the list.
+func (l *blockList) pushFront(chain *block) {
+	if chain == nil {
+		return
+	}
+	last := chain
+	for last.next != nil {
+		last = last.next
+	}
+	last.next = l.head
+	l.head = chain
+	if l.tail == nil {
+		l.tail = last
+	}
+}
+
+// take empties the list and returns its blocks as a chain.
+func (l *blockList) take() *block {
+	chain := l.head
+	l.head, l.tail = nil, nil
+	return chain
+}
+
+// remove takes the first block that match accepts out of the list and returns it,
+// or nil.
+func (l *blockList) remove(match func(*block) bool) *block {
+	prev, b := (*block)(nil), l.head
+	for b != nil && !match(b) {
+		prev, b = b, b.next
+	}
+	if b == nil {
+		return nil
+	}
+	if prev == nil {
+		l.head = b.next
+	} else {
+		prev.next = b.next
+	}
+	if l.tail == b {
+		l.tail = prev
+	}
+	return b
+}
+
+// nextSize is the size of a block to add for need bytes: up to four times the
+// last one, so that a queue pins memory in proportion to its bytes, and at most
+// 64 KiB, which are enough for one write.
+func (l *blockList) nextSize(need int) int {
+	if l.tail != nil {
+		need = max(need, min(4*cap(l.tail.b), 64<<10))
+	}
+	return need
+}

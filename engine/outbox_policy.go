@@ -1,0 +1,55 @@
+package engine
+
+// SlowConsumer is a policy for peers that do not collect what is sent to them.
+// No policy makes a sender wait: SendContext does, under any of them.
+type SlowConsumer uint8
+
+const (
+	// CloseSlow closes the session with ErrSlowConsumer.
+	CloseSlow SlowConsumer = iota
+	// DropNewest refuses the message with ErrDropped.
+	DropNewest
+	// DropOldest drops the oldest messages of which nothing was written, a block
+	// (4 to 64 KiB) of them at a time, to make space.
+	DropOldest
+)
+
+// makeSpace applies the policy to a message of need bytes that would take the
+// outbox above its limit: nil means that there is space now. With o.mu held.
+func (o *Outbox) makeSpace(need int) error {
+	switch o.limits.SlowConsumer {
+	case DropNewest:
+		o.countDrops(1)
+		return ErrDropped
+	case DropOldest:
+		for o.pending+need > o.limits.OutboxLimit {
+			if !o.dropBlock() {
+				o.countDrops(1)
+				return ErrDropped
+			}
+		}
+		return nil
+	default:
+		return ErrSlowConsumer
+	}
+}
+
+// dropBlock drops the oldest block of messages that no writer has begun, and
+// reports whether there was one.
+func (o *Outbox) dropBlock() bool {
+	b := o.queue.remove(func(b *block) bool { return b.off == 0 && b.messages > 0 })
+	if b == nil {
+		return false
+	}
+	o.pending -= len(b.b)
+	o.messages -= b.messages
+	o.countDrops(b.messages)
+	b.free()
+	return true
+}
+
+func (o *Outbox) countDrops(n int) {
+	if e := o.limits.engine; e != nil {
+		e.drops.Add(uint64(n))
+	}
+}

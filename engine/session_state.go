@@ -1,0 +1,156 @@
+package engine
+
+import "fmt"
+
+// A session's state is five small enumerations and one set. Each has one owner:
+//
+//	phase    Session     the conversation: may it send, is it ending?   guarded by out.mu
+//	stage    socketConn  what the next input bytes are                  the loop's
+//	input    socketConn  what happens to input bytes                    the loop's
+//	backlog  socketConn  what the loop still has to do, in order        the loop's
+//	output   socketConn  who writes to the socket                       guarded by out.mu
+//	closing  Session     phase as callbacks and senders see it          atomic, written under out.mu
+//
+// phase, stage and input only grow. A session of a Transport has a phase and a
+// closing state only; its Link keeps the others.
+//
+//	stage ->  proxyHeader -> tlsOrPlain -> tlsHandshake -> unknown -> handshake -> open -> gone
+//	          (each may be skipped; gone follows any)
+//
+//	phase ->  handshake -> open -> held -> closing -> drained -> ended
+//
+//	              | the peer ends, Shutdown          | Close, errors in the bytes        | Abort, write errors
+//	  open  ------+--> (end record) --> holds? held -+--> closing --> all is written --> drained --> the peer's
+//	                                                 |    end was read, or LingerTimeout has passed --> ended
+//	                                                 +-----------------------------------> ended
+//
+//	output -> idle <-> replies            the core's reply buffer is open, in front of the outbox
+//	          idle <-> writing -> full -> blocked -> full ...   (retry: room came while full)
+//	          idle <-> writing -> scheduled -> writing          a flush used up its budget
+//	          writing -> broken                                 a write failed
+//
+// legalStates is the table that check enforces in builds with the race detector.
+
+// phase is how far a conversation is. It only grows.
+type phase uint8
+
+const (
+	phaseHandshake phase = iota // bytes flow, messages do not
+	phaseOpen                   // messages flow
+	phaseHeld                   // all messages are handled and the peer has ended; the end waits for Release
+	phaseClosing                // nothing more can be sent; the outbox is being written
+	phaseDrained                // all is written and our side is shut; the peer's end is awaited
+	phaseEnded                  // the descriptor is closed, or will be by the writer that uses it
+)
+
+// stage is what the next input bytes of a socket are. It only grows.
+type stage uint8
+
+const (
+	stageProxyHeader  stage = iota // a PROXY header
+	stageTLSOrPlain                // a ClientHello, or a protocol without TLS
+	stageTLSHandshake              // ciphertext of the TLS handshake
+	stageUnknown                   // the first bytes of a protocol of the listener
+	stageHandshake                 // the handshake of the codec's protocol
+	stageOpen                      // messages
+	stageGone                      // nothing: the descriptor is closed
+)
+
+// input is what happens to the bytes of a socket. It only grows.
+type input uint8
+
+const (
+	inputFlowing  input = iota // read when the poller says so
+	inputFinal                 // read to the end: the poller has reported it, and may report nothing more
+	inputDraining              // read and dropped: the session is ending
+	inputEnded                 // the end was read
+)
+
+// backlog is what a connection's loop still has to do, in the order of the bits.
+type backlog uint8
+
+const (
+	dueOpen     backlog = 1 << iota // post the open record
+	dueMessage                      // put undelivered into the ring
+	dueTail                         // decode the tail: it may hold whole messages
+	dueShutdown                     // end the session: its received messages were handed on
+	dueEnd                          // post the end record
+	dueClosed                       // post the closed record
+	dueSocket                       // read: the socket may hold bytes that no event will announce
+	waiting                         // in core.stalledQueue: nothing is done before the ring has space
+)
+
+// output is who writes to a socket.
+type output uint32
+
+const (
+	outputIdle      output = iota // nobody; queued bytes wait for the cork to be taken off
+	outputReplies                 // nobody, until the consumer closes its reply buffer
+	outputWriting                 // the goroutine in flushLocked
+	outputFull                    // the same; its last write found the socket full
+	outputRetry                   // the same; the poller has reported space since then
+	outputBlocked                 // nobody: the loop will, when the poller reports space
+	outputScheduled               // nobody: the loop will, after its other sockets
+	outputBroken                  // nobody any more: a write failed
+)
+
+// writing reports whether a goroutine is in flushLocked and may use the
+// descriptor.
+func (o output) writing() bool { return o >= outputWriting && o <= outputRetry }
+
+// closing is the part of phase that is read without a lock.
+const (
+	closingNot   uint32 = iota
+	closingSends        // nothing can be sent any more; received messages are still handled
+	closingAll          // no callback but OnClose runs any more
+)
+
+// legalStates lists for each stage the inputs and phases that it occurs with.
+var legalStates = [...]struct{ inputs, phases uint8 }{
+	stageProxyHeader:  {anyInput, before(phaseOpen)},
+	stageTLSOrPlain:   {anyInput, before(phaseOpen)},
+	stageTLSHandshake: {anyInput, before(phaseOpen)},
+	stageUnknown:      {anyInput, before(phaseOpen)},
+	stageHandshake:    {anyInput, before(phaseOpen)},
+	stageOpen:         {anyInput, 1<<phaseOpen | 1<<phaseHeld | ending},
+	stageGone:         {1<<inputDraining | 1<<inputEnded, 1 << phaseEnded},
+}
+
+const (
+	anyInput = 1<<inputFlowing | 1<<inputFinal | 1<<inputDraining | 1<<inputEnded
+	ending   = 1<<phaseClosing | 1<<phaseDrained | 1<<phaseEnded
+)
+
+// before is the phases of a connection whose session has not opened.
+func before(p phase) uint8 { return 1<<p - 1 | ending }
+
+// check panics if c is in a state that legalStates and the rules below exclude.
+// Builds with the race detector call it after each event, task and deadline. On
+// the loop.
+func (c *socketConn) check() {
+	s := c.session
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	legal, out, due := legalStates[c.stage], c.outputState(), c.backlog
+	for _, rule := range [...]struct {
+		broken bool
+		text   string
+	}{
+		{legal.inputs>>c.input&1 == 0, "input does not fit the stage"},
+		{legal.phases>>s.phase&1 == 0, "phase does not fit the stage"},
+		{(c.codec == nil) != (c.stage < stageHandshake) && c.stage != stageGone, "codec does not fit the stage"},
+		{(s.phase >= phaseClosing) != (s.closing.Load() != closingNot), "closing does not follow the phase"},
+		{s.phase >= phaseClosing && s.out.refused == nil, "an ending session has no reason"},
+		{(due&dueMessage != 0) != (c.undelivered != nil), "dueMessage without a message, or the reverse"},
+		{due&dueTail != 0 && (c.input >= inputDraining || c.tail == nil), "dueTail without a tail to decode"},
+		{due&(dueOpen|dueMessage) != 0 && due&waiting == 0, "a record waits for space, but not in the queue"},
+		{c.stage == stageGone && (c.tail != nil || c.timer.Armed() || due&(dueTail|dueShutdown) != 0), "a closed connection holds something"},
+		{c.stage == stageGone && out.writing(), "a closed descriptor is written to"},
+		{out == outputBroken && s.phase < phaseDrained, "a broken connection is open"},
+	} {
+		if rule.broken {
+			panic(fmt.Sprintf("engine: session %x: %s (stage %d, input %d, backlog %b, output %d, phase %d)",
+				uint64(s.id), rule.text, c.stage, c.input, due, out, s.phase))
+		}
+	}
+}

@@ -1,0 +1,360 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/millrace/millrace/framing"
+)
+
+// model is what a session may do, seen from its handler and from its peer. It
+// fails the test when the session does anything else.
+type model struct {
+	t      *testing.T
+	opened int
+	closed int
+	next   uint32 // ID of the message that OnMessage must bring
+	reason error
+	within bool // a callback runs
+
+	queued   []uint32 // IDs that Send or Reply accepted, in order
+	onOpen   func(s *Session)
+	onSwitch func(s *Session, m *framing.Message) // in OnMessage
+}
+
+func (m *model) enter() func() {
+	if m.within {
+		m.t.Error("two callbacks at a time")
+	}
+	m.within = true
+	return func() { m.within = false }
+}
+
+func (m *model) OnOpen(s *Session) {
+	defer m.enter()()
+	if m.opened++; m.opened > 1 || m.closed > 0 {
+		m.t.Error("OnOpen again, or after OnClose")
+	}
+	if m.onOpen != nil {
+		m.onOpen(s)
+	}
+}
+
+func (m *model) OnMessage(s *Session, msg *framing.Message) {
+	defer m.enter()()
+	if m.opened != 1 || m.closed > 0 {
+		m.t.Errorf("message %d after %d OnOpen and %d OnClose", msg.ID, m.opened, m.closed)
+	}
+	if msg.ID != m.next {
+		m.t.Errorf("message %d, want %d", msg.ID, m.next)
+	}
+	m.next++
+	m.onSwitch(s, msg)
+}
+
+func (m *model) OnClose(_ *Session, reason error) {
+	defer m.enter()()
+	m.reason = reason
+	if m.closed++; m.closed > 1 || m.opened != 1 || reason == nil {
+		m.t.Errorf("OnClose %d times after %d OnOpen, reason %v", m.closed, m.opened, reason)
+	}
+}
+
+// walk is a seeded random walk of a session through its states.
+type walk struct {
+	*fakeSession
+	*model
+	rng    *rand.Rand
+	pushed uint32 // messages that this side originated
+	sent   uint32 // messages that the peer has sent
+	wire   []byte // of them, not yet given to the socket
+	pauses int
+	holds  int
+	waited int64 // ticks
+	ended  bool  // this side has closed or aborted, or Shutdown came
+	lossy  bool  // something happened that may lose queued messages
+}
+
+const pushBit = 1 << 31 // in the IDs of messages that this side originates
+
+// act does one random thing to the session.
+func (w *walk) act() {
+	s := w.conn.session
+	switch n := w.rng.IntN(100); {
+	case n < 30: // the peer sends some of what it has to say
+		w.speak()
+	case n < 40:
+		w.step()
+	case n < 44:
+		w.run()
+	case n < 50:
+		w.speak()
+	case n < 60:
+		if !w.core.inline && w.rng.IntN(3) == 0 {
+			w.core.consumer.batch()
+		}
+	case n < 66:
+		w.push(s)
+	case n < 70:
+		w.space = w.rng.IntN(3) * w.rng.IntN(2000)
+	case n < 76:
+		w.makeSpace(w.rng.IntN(50_000))
+	case n < 79:
+		s.Pause()
+		w.pauses++
+	case n < 83 && w.pauses > 0:
+		s.Resume()
+		w.pauses--
+	case n < 86:
+		s.Hold()
+		w.holds++
+	case n < 89 && w.holds > 0:
+		s.Release()
+		w.holds--
+	case n < 92:
+		n := int64(w.rng.IntN(4))
+		w.waited += n
+		w.wait(n)
+	case n < 97: // rarely the end, in one of its ways
+		if w.rng.IntN(8) == 0 {
+			w.finish(s)
+		}
+	default:
+		s.Resume() // too often: it must do no harm
+		w.pauses = max(w.pauses-1, 0)
+	}
+}
+
+// speak sends more of the peer's messages, cut anywhere.
+func (w *walk) speak() {
+	if w.inErr != nil {
+		return
+	}
+	size, count := 100, 5
+	if w.rng.IntN(4) == 0 {
+		size, count = 3000, 40 // fills the ring
+	}
+	for range w.rng.IntN(count) {
+		m := &framing.Message{Type: framing.Type(w.rng.IntN(2)), ID: w.sent, Payload: make([]byte, w.rng.IntN(size))}
+		if w.rng.IntN(50) == 0 {
+			m.Payload = make([]byte, 40_000) // by reference
+		}
+		w.wire, _ = framing.AppendPacket(w.wire, m)
+		w.sent++
+	}
+	n := w.rng.IntN(len(w.wire) + 1)
+	w.send(w.wire[:n])
+	w.wire = w.wire[n:]
+}
+
+// push sends a message of this side's own.
+func (w *walk) push(s *Session) {
+	id := pushBit | w.pushed
+	w.pushed++
+	if s.SendMessage(&framing.Message{ID: id, Payload: make([]byte, w.rng.IntN(3000))}) == nil {
+		w.queued = append(w.queued, id)
+	}
+}
+
+// reply answers in one of the ways that there are.
+func (w *walk) reply(s *Session, m *framing.Message) {
+	id := m.ID
+	var err error
+	switch w.rng.IntN(4) {
+	case 0:
+		w.push(s)
+		return
+	case 1:
+		err = s.Reply(m.Clone(), m.Payload)
+	default:
+		err = s.Reply(m, m.Payload)
+	}
+	if err == nil {
+		w.queued = append(w.queued, id)
+	}
+	if w.rng.IntN(300) == 0 {
+		w.ended = true
+		s.Close()
+	}
+}
+
+// finish ends the session in a random way.
+func (w *walk) finish(s *Session) {
+	switch w.rng.IntN(7) {
+	case 0:
+		if w.inErr == nil {
+			w.send(w.wire)
+			w.end(io.EOF)
+		}
+	case 1:
+		w.lossy = true
+		w.end(unix.ECONNRESET)
+	case 2:
+		s.Close()
+		w.ended = true
+	case 3:
+		s.CloseWith(errors.New("enough"))
+		w.ended = true
+	case 4:
+		w.lossy = true
+		s.Abort(nil)
+		w.ended = true
+	case 5:
+		w.lossy = true
+		w.writeErr = unix.EPIPE
+	case 6:
+		_ = w.core.loop.Trigger(shutdownTask, w.core)
+		w.ended = true
+	}
+}
+
+// settle brings the walk to its end and checks what must hold then.
+func (w *walk) settle(s *Session) {
+	for ; w.pauses > 0; w.pauses-- {
+		s.Resume()
+	}
+	for ; w.holds > 0; w.holds-- {
+		s.Release()
+	}
+	for range 50 {
+		w.makeSpace(1 << 20)
+		w.run()
+	}
+	if w.inErr == nil {
+		w.send(w.wire)
+		w.run()
+		w.end(io.EOF)
+	}
+	for range 50 {
+		w.makeSpace(1 << 20)
+		w.run()
+	}
+	if w.inErr == io.EOF && w.fakeLoop.closed != 1 {
+		w.t.Error("both sides have ended, but the session has not")
+	}
+	early := w.early && w.waited < ticksOf(w.engine.cfg.LingerTimeout)
+	w.wait(ticksOf(w.engine.cfg.LingerTimeout) + 2)
+	w.run()
+	if early && !w.lossy {
+		w.t.Error("closed before the peer's end and before LingerTimeout")
+	}
+	if w.closed != w.opened || w.fakeLoop.closed != 1 {
+		w.t.Errorf("opened %d, closed %d times, its descriptor %d times", w.opened, w.closed, w.fakeLoop.closed)
+	}
+	if n := w.engine.active.Load(); n != 0 || w.engine.admitted.Load() != 0 || w.engine.admission.handshake != 0 {
+		w.t.Errorf("%d sessions, %d admitted, %d handshakes are left", n, w.engine.admitted.Load(), w.engine.admission.handshake)
+	}
+	if w.opened > 0 && w.inErr == io.EOF && !w.ended && !w.lossy && w.next != w.sent {
+		w.t.Errorf("%d of %d messages were handled", w.next, w.sent)
+	}
+	if !w.lossy {
+		w.checkWritten()
+	}
+}
+
+// checkWritten compares the bytes that the peer got with the messages queued for it.
+func (w *walk) checkWritten() {
+	b := w.out
+	for i, id := range w.queued {
+		var m framing.Message
+		n, err := framing.Packet{}.Decode(b, 0, 1<<20, &m)
+		if err != nil || n == 0 || m.ID != id {
+			w.t.Errorf("message %d of %d to the peer: ID %x, want %x (%d bytes left, %v)", i, len(w.queued), m.ID, id, len(b), err)
+			return
+		}
+		b = b[n:]
+	}
+	if len(b) > 0 {
+		w.t.Errorf("%d bytes too many to the peer", len(b))
+	}
+}
+
+// TestRandomWalk takes sessions through random sequences of events, calls and
+// deadlines, and holds them to P1 (order of callbacks), P9 (queued bytes are
+// written before an orderly end) and P10 (one OnClose, nothing left behind). In
+// builds with the race detector the states are checked after each step, too.
+func TestRandomWalk(t *testing.T) {
+	walks := 300
+	if raceEnabled {
+		walks = 60
+	}
+	listeners := map[string][]Protocol{
+		"packets": {Packets()},
+		"sniffed": {Packets(), Framed(framing.Line{})},
+		"codec":   {Framed(framing.Packet{})},
+		"proxied": {ProxyProtocol{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, Packets(), Framed(framing.Line{})},
+	}
+	for name, protocols := range listeners {
+		for _, dispatch := range []Dispatch{Workers, Inline} {
+			t.Run(fmt.Sprintf("%s/%d", name, dispatch), func(t *testing.T) {
+				for seed := range uint64(walks) {
+					if randomWalk(t, seed, dispatch, name == "proxied", protocols); t.Failed() {
+						t.Fatalf("seed %d", seed)
+					}
+				}
+			})
+		}
+	}
+}
+
+func randomWalk(t *testing.T, seed uint64, dispatch Dispatch, proxied bool, protocols []Protocol) {
+	m := &model{t: t}
+	cfg := Config{
+		Handler: m, Dispatch: dispatch, RingSize: minRingSize, ReadBufferSize: minReadBufferSize,
+		LingerTimeout: time.Second, OutboxSoftMark: 8 << 10, OutboxLimit: 64 << 20, WriteTimeout: -1,
+		PartialTimeout: -1, Logger: discardLogger(),
+	}
+	w := &walk{fakeSession: newFakeSession(t, cfg, protocols...), model: m, rng: rand.New(rand.NewPCG(seed, 1))}
+	if proxied {
+		w.wire = []byte("PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n")
+	}
+	m.onSwitch = w.reply
+	for range 200 {
+		w.act()
+	}
+	w.settle(w.conn.session)
+}
+
+// TestPartialTimeoutCounts ticks: a message that grows by 16 KiB gets another
+// PartialTimeout, one that trickles does not, and a complete one ends it.
+func TestPartialTimeoutCounts(t *testing.T) {
+	const ticks = 20
+	m := &model{t: t, onSwitch: func(*Session, *framing.Message) {}}
+	f := newFakeSession(t, Config{Handler: m, Dispatch: Inline, PartialTimeout: ticks * tickInterval, LingerTimeout: -1}, Packets())
+	f.run()
+	message := func(size int) []byte {
+		b, _ := framing.AppendPacket(nil, &framing.Message{ID: m.next, Payload: make([]byte, size)})
+		return b
+	}
+	step := func(b []byte, n int64) {
+		t.Helper()
+		f.send(b)
+		f.wait(n)
+		f.run()
+	}
+	b := message(100_000)
+	for len(b) > partialGrowth { // each piece is just large enough, and comes just in time
+		step(b[:partialGrowth], ticks)
+		b = b[partialGrowth:]
+	}
+	step(b, 10*ticks)
+	if m.next != 1 || m.closed > 0 {
+		t.Fatalf("%d messages, ended by %v", m.next, m.reason)
+	}
+	b = message(100)
+	for range ticks / 2 { // a byte now and then
+		step(b[:1], 2)
+		b = b[1:]
+	}
+	step(nil, 3)
+	if m.closed != 1 || !errors.Is(m.reason, ErrPartialTimeout) {
+		t.Fatalf("closed %d times, by %v", m.closed, m.reason)
+	}
+}

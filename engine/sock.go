@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+
+	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/reactor"
+)
+
+// socketConn is the connection of a session on a stream socket of the reactor,
+// with or without TLS. The path of the bytes through it is sock_read.go,
+// sock_decode.go, the handler, sock_write.go; session_state.go has its states.
+type socketConn struct {
+	socketWriter
+	sock reactor.Conn
+
+	// Owned by the loop.
+	codec       Codec     // nil until the protocol is known; then read only
+	tls         *tlsLayer // nil without TLS; set under out.mu too
+	tail        *block    // bytes that were read and are not yet decoded
+	undelivered *largeMessage
+	deadlines
+	seen    int32 // bytes of tail that Decode has looked at
+	stage   stage
+	input   input
+	backlog backlog
+	kind    codecKind
+	again   bool // queued in the loop for another read
+	refused bool // at admission, for session.ending: it exists to be told so, and is counted as refused
+}
+
+// codecKind is what the engine knows about a connection's codec.
+type codecKind uint8
+
+const (
+	codecStateful  codecKind = iota // encodes under the lock
+	codecStateless                  // a StatelessCodec
+	codecPackets                    // packets: the specialised decoder is used
+)
+
+// newSocketSession returns a session on a socket, on the next core, not yet
+// attached to its loop.
+func (e *Engine) newSocketSession(fd int, remote netip.AddrPort) (*Session, *socketConn) {
+	c := &socketConn{}
+	c.session = &Session{core: e.nextCore(), remote: remote, throttle: newThrottle(&e.cfg)}
+	c.session.conn = c
+	c.session.out.Init(&e.lim)
+	c.sock = reactor.Conn{FD: fd, Handler: c}
+	c.timer.Owner = c
+	return c.session, c
+}
+
+// attachTask takes an accepted connection in, on its loop.
+func attachTask(arg any) error {
+	c := arg.(*socketConn)
+	s, l := c.session, c.session.listener
+	if !c.core().slots.add(c.core().index, s) {
+		c.unattached(errNoSlot)
+		return nil
+	}
+	cfg := &c.core().engine.cfg
+	c.stage = l.firstStage(c.stage)
+	switch {
+	case c.refused:
+		c.startDeadline(deadlineRefusal, refusalTimeout)
+	case c.stage == stageProxyHeader:
+		c.startDeadline(deadlineHandshake, cfg.HandshakeTimeout)
+	default:
+		c.startDeadline(deadlineSilence, cfg.SniffTimeout)
+	}
+	if c.stage == stageUnknown && l.sole() != nil {
+		c.adopt(l.sole())
+	}
+	c.register(ErrRefused)
+	c.attached()
+	return nil
+}
+
+// register adds the socket to the poller. lost is what a failure counts as.
+func (c *socketConn) register(lost error) {
+	if err := c.core().loop.Register(&c.sock); err != nil {
+		c.close(fmt.Errorf("%w: %w", lost, err), true)
+	}
+}
+
+// attached ends what attaching c began: Shutdown may have passed by already.
+func (c *socketConn) attached() {
+	if c.core().engine.draining.Load() {
+		c.drain()
+	}
+	c.checked()
+}
+
+// unattached ends a connection that did not get a slot.
+func (c *socketConn) unattached(reason error) {
+	s, e := c.session, c.core().engine
+	c.stage = stageGone
+	c.core().loop.CloseFD(c.sock.FD)
+	e.countRefused(reason, s.remote, s.listener)
+	if c.refused {
+		e.admission.endRefusal()
+	} else {
+		e.refuse(nil, s.listener, s.remote.Addr())
+	}
+	e.sessionGone()
+}
+
+// firstStage is the first stage of a connection of l, not before from.
+func (l *Listener) firstStage(from stage) stage {
+	switch {
+	case from <= stageProxyHeader && l.proxy != nil:
+		return stageProxyHeader
+	case from <= stageTLSOrPlain && l.tls != nil:
+		return stageTLSOrPlain
+	}
+	return stageUnknown
+}
+
+// setCodec gives c its codec. Before the session can send.
+func (c *socketConn) setCodec(codec Codec) {
+	c.codec = codec
+	switch codec.(type) {
+	case packets:
+		c.kind = codecPackets
+	case StatelessCodec:
+		c.kind = codecStateless
+	}
+}
+
+// replyBuffer implements connection. For m of the callback that is running it
+// opens the consumer's buffer if more messages follow.
+func (c *socketConn) replyBuffer(m *framing.Message) *Replies {
+	k := &c.core().consumer
+	if m != &k.m {
+		return nil // a clone, or on another goroutine
+	}
+	if k.replies.session == c.session {
+		return &k.replies
+	}
+	if !k.several || c.kind == codecStateful {
+		return nil
+	}
+	return k.openReplies(c.session)
+}
+
+// localAddr implements connection.
+func (c *socketConn) localAddr() netip.AddrPort {
+	s := c.session
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.phase == phaseEnded {
+		return netip.AddrPort{} // the descriptor may belong to another socket by now
+	}
+	a, _ := reactor.LocalAddr(c.sock.FD)
+	return a
+}
+
+// callbackLock implements connection: only the consumer runs callbacks.
+func (c *socketConn) callbackLock() *callbackLock { return nil }
+
+// tlsState implements connection.
+func (c *socketConn) tlsState() *tls.ConnectionState {
+	if c.tls == nil {
+		return nil
+	}
+	state := c.tls.conn.ConnectionState()
+	return &state
+}
+
+// checked checks c's state in builds with the race detector. On the loop.
+func (c *socketConn) checked() {
+	if raceEnabled {
+		c.check()
+	}
+}

@@ -1,0 +1,222 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/millrace/millrace/internal/wheel"
+)
+
+// deadlines are a socket's deadlines, each a tick or 0 for none. One timer in the
+// core's wheel is armed for the earliest. Reading and writing do not touch it: a
+// deadline that turns out to be too early when the timer fires is moved on.
+// Everything here runs on the loop.
+type deadlines struct {
+	timer         wheel.Timer[socketConn]
+	lastRead      int64
+	ends          int64 // what awaits says must have happened by now
+	handshakeEnds int64 // the end of the handshake, from the peer's first byte on
+	writeEnds     int64 // the peer must have taken bytes
+	partialEnds   int64 // the message under way must be whole, or have grown
+	partialSize   int32 // its size when partialEnds was set
+	awaits        deadline
+}
+
+// deadline is what a connection must do before deadlines.ends.
+type deadline uint8
+
+const (
+	deadlineNone      deadline = iota
+	deadlineSilence            // send a first byte, or be taken for the fallback protocol
+	deadlineHandshake          // complete its handshakes
+	deadlineRefusal            // show its protocol, to be refused in its way
+	deadlineLinger             // end
+)
+
+// partialGrowth is how many bytes of a message a peer must send in PartialTimeout
+// if it does not complete it.
+const partialGrowth = 16 << 10
+
+// startDeadline gives the connection that long for what; 0 means for ever.
+func (d *deadlines) startDeadline(what deadline, within time.Duration) {
+	c := d.timer.Owner
+	d.awaits, d.ends = what, 0
+	if within > 0 {
+		d.ends = c.core().deadline(within)
+	}
+	if what == deadlineHandshake && c.stage != stageProxyHeader {
+		d.handshakeEnds = d.ends
+	}
+	d.arm()
+}
+
+// firstBytes is called when bytes of a handshake have come. The deadline of the
+// handshake counts from the first of them, through all layers.
+func (d *deadlines) firstBytes() {
+	c := d.timer.Owner
+	if d.awaits == deadlineRefusal || d.awaits == deadlineHandshake && d.handshakeEnds != 0 {
+		return
+	}
+	if d.handshakeEnds == 0 {
+		d.startDeadline(deadlineHandshake, c.core().engine.cfg.HandshakeTimeout)
+		return
+	}
+	d.awaits, d.ends = deadlineHandshake, d.handshakeEnds
+	d.arm()
+}
+
+// arm sets the timer to the earliest deadline.
+func (d *deadlines) arm() {
+	c := d.timer.Owner
+	next := int64(0)
+	for _, at := range [...]int64{d.ends, d.idleEnds(), d.resumeAt(), d.writeEnds, d.partialEnds} {
+		if at != 0 && (next == 0 || at < next) {
+			next = at
+		}
+	}
+	k := c.core()
+	if next == 0 {
+		k.wheel.Cancel(&d.timer)
+	} else {
+		k.wheel.Schedule(&d.timer, next)
+	}
+	k.timers.Store(int64(k.wheel.Len()))
+}
+
+// disarm cancels the timer for good.
+func (d *deadlines) disarm() {
+	c := d.timer.Owner
+	c.core().wheel.Cancel(&d.timer)
+	c.core().timers.Store(int64(c.core().wheel.Len()))
+}
+
+// idleEnds is when the session will have been idle for too long.
+func (d *deadlines) idleEnds() int64 {
+	c := d.timer.Owner
+	if t := c.core().engine.cfg.IdleTimeout; t > 0 && c.stage == stageOpen && c.input < inputDraining && d.awaits != deadlineLinger {
+		return d.lastRead + ticksOf(t) + 1
+	}
+	return 0
+}
+
+// resumeAt is when the throttle lets reading continue; 0 if it does not stop it.
+func (d *deadlines) resumeAt() int64 {
+	c := d.timer.Owner
+	if c.session.throttle == nil {
+		return 0
+	}
+	return c.session.throttle.resumeAt
+}
+
+// notePartial starts, moves or ends the deadline of an incomplete message, after
+// input was decoded. The timer is armed only if none is: onTimer sees to the rest.
+func (d *deadlines) notePartial() {
+	c := d.timer.Owner
+	within := c.core().engine.cfg.PartialTimeout
+	if within == 0 || c.stage != stageOpen {
+		return
+	}
+	if c.tail == nil || c.backlog&dueTail != 0 {
+		d.partialEnds = 0
+		return
+	}
+	size := int32(len(c.tail.b))
+	if d.partialEnds != 0 && size >= d.partialSize && size < d.partialSize+partialGrowth {
+		return // the same message, and not enough more of it
+	}
+	d.partialEnds, d.partialSize = c.core().tick+ticksOf(within)+1, size
+	if !d.timer.Armed() {
+		d.arm()
+	}
+}
+
+// onTimer handles the deadlines that are due, and arms the timer for the others.
+func (d *deadlines) onTimer() {
+	c := d.timer.Owner
+	s, now := c.session, c.core().tick
+	if at := d.resumeAt(); at != 0 && at <= now {
+		s.throttle.resumeAt = 0
+		s.unblockReading(readThrottled)
+	}
+	if d.writeEnds != 0 && d.writeEnds <= now {
+		d.writeDeadline()
+	}
+	if d.ends != 0 && d.ends <= now {
+		d.ends = 0
+		d.missed(d.awaits)
+	}
+	held := s.reading.Load() != 0 || c.core().stalled.Load() // the engine does not read
+	if idle := d.idleEnds(); idle != 0 && idle <= now && c.input < inputDraining {
+		if held {
+			d.lastRead = now
+		} else {
+			c.endBehindMessages(ErrIdleTimeout)
+		}
+	}
+	if d.partialEnds != 0 && d.partialEnds <= now && c.input < inputDraining {
+		if held {
+			d.partialEnds = c.core().deadline(c.core().engine.cfg.PartialTimeout)
+		} else {
+			c.endBehindMessages(ErrPartialTimeout)
+		}
+	}
+	if c.stage != stageGone && !d.timer.Armed() {
+		d.arm()
+	}
+	c.checked()
+}
+
+// missed ends a connection that did not do in time what the deadline was for.
+func (d *deadlines) missed(what deadline) {
+	c := d.timer.Owner
+	switch {
+	case what == deadlineLinger:
+		c.close(ErrConnectionLost, true) // the first reason stays
+	case what == deadlineSilence && d.mayFallBack():
+		c.adopt(c.session.listener.fallback)
+	default:
+		c.stopInput(inputDraining)
+		c.close(ErrHandshakeTimeout, false)
+	}
+}
+
+// mayFallBack reports whether a silent connection may be taken for one of the
+// listener's fallback protocol.
+func (d *deadlines) mayFallBack() bool {
+	c := d.timer.Owner
+	l := c.session.listener
+	if l.fallback == nil || c.tail != nil || c.stage == stageTLSHandshake {
+		return false
+	}
+	return c.tls != nil || l.tls == nil || !l.tls.cfg.Required
+}
+
+// writeDeadline ends a session whose peer has taken nothing for too long. The
+// writer notes its progress by ticks, so the deadline moves on with it.
+func (d *deadlines) writeDeadline() {
+	c := d.timer.Owner
+	d.writeEnds = 0
+	if o := c.outputState(); o < outputFull || o > outputBlocked {
+		return
+	}
+	limit := ticksOf(c.core().engine.cfg.WriteTimeout)
+	if moved := c.lastWrite.Load(); moved+limit >= c.core().tick {
+		d.writeEnds = moved + limit + 1
+		return
+	}
+	c.close(ErrWriteTimeout, true)
+}
+
+// armWriteTask starts the write deadline of a session whose socket is full.
+func armWriteTask(arg any) error {
+	c := arg.(*socketConn)
+	if c.stage == stageGone {
+		return nil
+	}
+	ends := c.core().deadline(c.core().engine.cfg.WriteTimeout)
+	c.lastWrite.Store(c.core().tick)
+	if c.writeEnds == 0 {
+		c.writeEnds = ends
+		c.arm()
+	}
+	return nil
+}
