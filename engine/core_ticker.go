@@ -59,7 +59,7 @@ func (c *core) advance() {
 }
 
 // runTicker ticks the cores that have timers, until the engine stops.
-func (e *Engine) runTicker() {
+func runTicker(e *Engine) {
 	defer e.running.Done()
 	t := time.NewTicker(tickInterval)
 	defer t.Stop()

@@ -121,9 +121,9 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 		e.release(remote.Addr())
 		return nil, ErrShutdown
 	}
-	s, c := e.newSocketSession(fd, remote)
+	s, c := newSocketSession(e, fd, remote)
 	s.transport = t
-	c.setDialed(codec)
+	setDialed(c, codec)
 	d := &dialed{conn: c, rest: rest, done: make(chan error, 1)}
 	if err := s.core.loop.Trigger(attachDialedTask, d); err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func attachDialedTask(arg any) error {
 	c := d.conn
 	s, k := c.session, c.core()
 	if !k.slots.add(k.index, s) {
-		c.unattached(errNoSlot)
+		unattached(c, errNoSlot)
 		d.done <- errNoSlot
 		return nil
 	}

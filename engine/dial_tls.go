@@ -75,7 +75,7 @@ type securedCodec struct {
 // setDialed gives c the codec that Connect returned, and the TLS that came with
 // it: from here on the session's socket is below it. Before the session is
 // published.
-func (c *socketConn) setDialed(codec Codec) {
+func setDialed(c *socketConn, codec Codec) {
 	if sc, ok := codec.(*securedCodec); ok {
 		sc.layer.real = nil
 		sc.layer.sock = c

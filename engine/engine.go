@@ -116,8 +116,8 @@ func (e *Engine) start() error {
 	e.started = true
 	cpu.Lend(e.sleepers())
 	e.running.Add(2)
-	go e.runAcceptor()
-	go e.runTicker()
+	go runAcceptor(e)
+	go runTicker(e)
 	for _, c := range e.cores {
 		e.running.Add(1)
 		go c.runLoop()

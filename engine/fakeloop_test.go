@@ -165,7 +165,7 @@ func newFakeSession(t *testing.T, cfg Config, protocols ...Protocol) *fakeSessio
 	if err := e.admit(remote.Addr()); err != nil || !e.admission.beginHandshake(0) || !e.beginSession() {
 		t.Fatal("not admitted")
 	}
-	s, c := e.newSocketSession(-1, remote)
+	s, c := newSocketSession(e, -1, remote)
 	s.listener = l
 	if !header {
 		c.stage = stageTLSOrPlain

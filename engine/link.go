@@ -26,7 +26,7 @@ type linkConn struct {
 }
 
 // openLink makes a session of a Transport's connection.
-func (e *Engine) openLink(h *Host, link Link, info OpenInfo) (*Session, error) {
+func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
 	if info.Admitted {
 		e.admission.endHandshake()
 	} else if err := e.admit(info.Remote.Addr()); err != nil {

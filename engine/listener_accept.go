@@ -10,7 +10,7 @@ import (
 
 // runAcceptor is the goroutine that accepts for all listeners: a loop of its
 // own, so that no handler and no socket ever delays it.
-func (e *Engine) runAcceptor() {
+func runAcceptor(e *Engine) {
 	defer e.running.Done()
 	if err := e.acceptor.Run(); err != nil {
 		e.cfg.Logger.Error("acceptor ended", "error", err)
@@ -48,7 +48,7 @@ func (a *accepting) OnEvent(reactor.Event) {
 			return
 		}
 		l.backoff = 0
-		l.engine.accepted(l, fd, remote)
+		l.accepted(fd, remote)
 	}
 	l.engine.acceptor.Again(a)
 }
@@ -82,7 +82,8 @@ func acceptAgainTask(arg any) error {
 }
 
 // accepted makes a session of an accepted descriptor and hands it to a core.
-func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
+func (l *Listener) accepted(fd int, remote netip.AddrPort) {
+	e := l.engine
 	peer := remote
 	remote, header := l.admissionAddr(remote)
 	err := e.admit(remote.Addr())
@@ -103,7 +104,7 @@ func (e *Engine) accepted(l *Listener, fd int, remote netip.AddrPort) {
 		e.refuse(err, l, remote.Addr())
 		return
 	}
-	s, c := e.newSocketSession(fd, remote)
+	s, c := newSocketSession(e, fd, remote)
 	s.listener = l
 	if !header {
 		c.stage = stageTLSOrPlain

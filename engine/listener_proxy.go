@@ -78,7 +78,7 @@ func (c *socketConn) decodeProxyHeader(b []byte) (rest []byte, more bool) {
 	if !src.IsValid() {
 		src = reactor.RemoteAddr(c.sock.FD)
 	}
-	if !c.refused && !c.admitReal(src) {
+	if !c.refused && !admitReal(c, src) {
 		return nil, false
 	}
 	l := c.session.listener
@@ -96,7 +96,7 @@ func (c *socketConn) decodeProxyHeader(b []byte) (rest []byte, more bool) {
 // admitReal makes src the session's address, and asks whether there may be one
 // more from there; the session is refused if not, and false returned if
 // that happens without a word.
-func (c *socketConn) admitReal(src netip.AddrPort) bool {
+func admitReal(c *socketConn, src netip.AddrPort) bool {
 	s, e := c.session, c.core().engine
 	if e.admission.enterAddr(&e.cfg, src.Addr()) {
 		s.remote = src

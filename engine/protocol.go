@@ -222,7 +222,7 @@ func (h *Host) Abandon(remote netip.AddrPort, reason error) {
 // ring, and fails with ErrShutdown or ErrRefused when the session is not
 // admitted, in which case link isn't used.
 func (h *Host) Open(link Link, info OpenInfo) (*Session, error) {
-	return h.engine.openLink(h, link, info)
+	return openLink(h.engine, h, link, info)
 }
 
 // Refused counts a connection that ended before it became a session, by the

@@ -29,7 +29,7 @@ import "fmt"
 //	          idle <-> writing -> scheduled -> writing          a flush used up its budget
 //	          writing -> broken                                 a write failed
 //
-// legalStates is the table that check enforces in builds with the race detector.
+// legalStates is the table that checkState enforces in builds with the race detector.
 
 // phase is how far a conversation is. It only grows.
 type phase uint8
@@ -124,10 +124,10 @@ const (
 // before is the phases of a connection whose session has not opened.
 func before(p phase) uint8 { return 1<<p - 1 | ending }
 
-// check panics if c is in a state that legalStates and the rules below exclude.
+// checkState panics if c is in a state that legalStates and the rules below exclude.
 // Builds with the race detector call it after each event, task and deadline. On
 // the loop.
-func (c *socketConn) check() {
+func checkState(c *socketConn) {
 	s := c.session
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()

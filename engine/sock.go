@@ -17,12 +17,11 @@ type socketConn struct {
 	sock reactor.Conn
 
 	// Owned by the loop.
-	codec       Codec     // nil until the protocol is known; then read only
-	tls         *tlsLayer // nil without TLS; set under out.mu too
-	tail        *block    // bytes that were read and are not yet decoded
+	codec Codec     // nil until the protocol is known; then read only
+	tls   *tlsLayer // nil without TLS; set under out.mu too
+	inputTail
 	undelivered *largeMessage
 	deadlines
-	seen    int32 // bytes of tail that Decode has looked at
 	stage   stage
 	input   input
 	backlog backlog
@@ -42,7 +41,7 @@ const (
 
 // newSocketSession returns a session on a socket, on the next core, not yet
 // attached to its loop.
-func (e *Engine) newSocketSession(fd int, remote netip.AddrPort) (*Session, *socketConn) {
+func newSocketSession(e *Engine, fd int, remote netip.AddrPort) (*Session, *socketConn) {
 	c := &socketConn{}
 	c.session = &Session{core: e.nextCore(), remote: remote, throttle: newThrottle(&e.cfg)}
 	c.session.conn = c
@@ -57,7 +56,7 @@ func attachTask(arg any) error {
 	c := arg.(*socketConn)
 	s, l := c.session, c.session.listener
 	if !c.core().slots.add(c.core().index, s) {
-		c.unattached(errNoSlot)
+		unattached(c, errNoSlot)
 		return nil
 	}
 	cfg := &c.core().engine.cfg
@@ -94,7 +93,7 @@ func (c *socketConn) attached() {
 }
 
 // unattached ends a connection that did not get a slot.
-func (c *socketConn) unattached(reason error) {
+func unattached(c *socketConn, reason error) {
 	s, e := c.session, c.core().engine
 	c.stage = stageGone
 	c.core().loop.CloseFD(c.sock.FD)
@@ -172,6 +171,6 @@ func (c *socketConn) tlsState() *tls.ConnectionState {
 // checked checks c's state in builds with the race detector. On the loop.
 func (c *socketConn) checked() {
 	if raceEnabled {
-		c.check()
+		checkState(c)
 	}
 }

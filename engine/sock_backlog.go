@@ -125,18 +125,4 @@ func (c *socketConn) drain() {
 	c.resume()
 }
 
-// throttleInput stops reading for as long as the rates ask for. On the loop.
-func (c *socketConn) throttleInput(messages int) {
-	s, t := c.session, c.session.throttle
-	wait := t.spend(&s.core.engine.cfg, messages, t.fresh)
-	t.fresh = 0
-	if wait == 0 || t.resumeAt != 0 {
-		return
-	}
-	s.core.stats.throttled.Add(1)
-	s.blockReading(readThrottled)
-	t.resumeAt = s.core.deadline(wait)
-	c.arm()
-}
-
 var _ reactor.Handler = (*socketConn)(nil)

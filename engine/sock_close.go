@@ -133,12 +133,12 @@ func (c *socketConn) destroy() {
 	if opened {
 		c.post(dueClosed)
 	} else {
-		c.neverOpened()
+		neverOpened(c)
 	}
 }
 
 // neverOpened forgets a session that its handler has not seen.
-func (c *socketConn) neverOpened() {
+func neverOpened(c *socketConn) {
 	s, e := c.session, c.core().engine
 	switch {
 	case c.refused: // counted already, and never admitted

@@ -340,7 +340,7 @@ func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 // delivered accounts for n messages.
 func (c *socketConn) delivered(n int) {
 	c.core().stats.messagesIn.Add(uint64(n))
-	if c.session.throttle != nil && c.stage == stageOpen {
-		c.throttleInput(n)
+	if t := c.session.throttle; t != nil && c.stage == stageOpen {
+		t.hold(c, n)
 	}
 }

@@ -36,6 +36,13 @@ const (
 // if it does not complete it.
 const partialGrowth = 16 << 10
 
+// received accounts for n bytes that were read.
+func (d *deadlines) received(n int) {
+	k := d.timer.Owner.core()
+	d.lastRead = k.tick
+	k.stats.bytesIn.Add(uint64(n))
+}
+
 // startDeadline gives the connection that long for what; 0 means for ever.
 func (d *deadlines) startDeadline(what deadline, within time.Duration) {
 	c := d.timer.Owner

@@ -38,3 +38,18 @@ func (t *throttle) spend(cfg *Config, messages, bytes int) (wait time.Duration) 
 	}
 	return wait
 }
+
+// hold stops reading from c for as long as the rates ask for after so many messages.
+// On the loop.
+func (t *throttle) hold(c *socketConn, messages int) {
+	s := c.session
+	wait := t.spend(&s.core.engine.cfg, messages, t.fresh)
+	t.fresh = 0
+	if wait == 0 || t.resumeAt != 0 {
+		return
+	}
+	s.core.stats.throttled.Add(1)
+	s.blockReading(readThrottled)
+	t.resumeAt = s.core.deadline(wait)
+	c.arm()
+}

@@ -73,7 +73,7 @@ func (t *tlsLayer) readFailed(err error) {
 func (t *tlsLayer) decrypt() {
 	c := t.sock
 	for held := false; !held; {
-		buf, have := c.readTarget()
+		buf, have := c.readTarget(c.session, c.codec)
 		n, err := t.open(buf[have:])
 		if n > 0 {
 			if th := c.session.throttle; th != nil {
@@ -118,7 +118,7 @@ func (t *tlsLayer) end(err error) {
 		c.endBehindMessages(protocolError(fmt.Errorf("TLS: %w", err)))
 		return
 	}
-	c.endBehindMessages(c.peerEnd(ErrPeerClosed))
+	c.endBehindMessages(c.peerEnd())
 }
 
 // flushAnswers writes what reading made crypto/tls send: an alert, the answer to a
