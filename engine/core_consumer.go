@@ -79,7 +79,7 @@ func (c *consumer) record(kind uint32, p []byte) {
 		defer s.recoverPanic()
 		if s.closing.Load() != closingAll {
 			c.several = false
-			handle(c.handler, s, &large.m, &c.replies)
+			c.handle(s, &large.m, true)
 		}
 	case recordOpen:
 		c.open(s)
@@ -122,23 +122,22 @@ func (c *consumer) packets(s *Session, b []byte, pausable bool) (size, count int
 
 // messages handles every message of a record.
 func (c *consumer) messages(s *Session, p []byte) {
-	h := c.handler
 	for off := 0; off < len(p) && s.closing.Load() != closingAll; {
 		n := getMessage(p[off:], &c.m)
 		if off == 0 {
 			c.several = n < len(p)
 		}
 		off += n
-		handle(h, s, &c.m, &c.replies)
+		c.handle(s, &c.m, true)
 	}
 }
 
-// handle runs OnMessage for one message. r is the consumer's reply buffer, nil on a
-// Transport's goroutine; if the callback's replies were overtaken, it is closed.
-func handle(h Handler, s *Session, m *framing.Message, r *Replies) {
-	h.OnMessage(s, m)
-	if r != nil && r.overtaken.Load() {
-		r.close(false)
+// handle runs OnMessage for one message. own says that the caller is the consumer's
+// goroutine, which then closes its reply buffer if the replies were overtaken.
+func (c *consumer) handle(s *Session, m *framing.Message, own bool) {
+	c.handler.OnMessage(s, m)
+	if own && c.replies.overtaken.Load() {
+		c.replies.close(false)
 	}
 }
 

@@ -35,7 +35,7 @@ func (d *Delivery) Begin(s *Session, hint int) {
 		l.lock()
 		c.replies = d.Replies
 		if d.Replies != nil {
-			d.Replies.session, d.Replies.codec = s, framing.Packet{}
+			d.Replies.session, d.Replies.codec, d.Replies.body = s, framing.Packet{}, s.core.engine.lim.MaxMessageSize
 		}
 		s.corked.Store(true)
 		return
@@ -78,7 +78,7 @@ func (d *Delivery) record(m *framing.Message) error {
 // handle runs OnMessage on a Transport's goroutine, which holds the callback lock.
 func (c *linkConn) handle(m *framing.Message) {
 	defer c.session.recoverPanic()
-	handle(c.session.core.consumer.handler, c.session, m, nil)
+	c.session.core.consumer.handle(c.session, m, false)
 }
 
 // End ends the delivery: the bytes that the callbacks sent are flushed, and the
@@ -92,8 +92,8 @@ func (d *Delivery) End() {
 		c.replies = nil
 		l.unlock()
 		if r := d.Replies; r != nil {
-			s.transport.messagesOut.Add(uint64(r.messages()))
-			r.counts = [3]int{} // or the next delivery would count them again
+			s.transport.messagesOut.Add(uint64(r.messages))
+			r.messages = 0 // or the next delivery would count them again
 		}
 		s.corked.Store(false)
 		c.flush()

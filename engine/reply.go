@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/framing"
@@ -34,9 +35,10 @@ type Replies struct {
 	codec     Appender
 	b         []byte
 	limit     int         // bytes that b may hold
-	packets   int         // the same if codec writes packets and nothing else, else 0
+	packets   int         // the same in a consumer's buffer whose codec writes packets only, else 0
+	messages  int         // in b
+	body      int         // the largest message that may be sent, in bytes
 	stream    uint64      // of the messages whose replies belong here
-	counts    [3]int      // messages in b, by framing.Type
 	overtaken atomic.Bool // for a consumer's: written under the session's out.mu
 
 	consumer *consumer // that it belongs to; nil for a Transport's
@@ -62,10 +64,10 @@ func (s *Session) Reply(m *framing.Message, payload []byte) error {
 		}
 	}
 	at := len(r.b)
-	if end := at + packet.HeaderSize + len(payload); end <= r.packets && m.Stream == r.stream && !r.overtaken.Load() {
+	if end := at + packet.HeaderSize + len(payload); end <= r.packets && !r.overtaken.Load() {
 		r.b = r.b[:end]
 		packet.PutReply(r.b[at:], m.Type == framing.Request, m.BizType, m.ID, payload)
-		r.counts[replyType(m.Type)]++
+		r.messages++
 		return nil
 	}
 	return s.reply(m, payload, r)
@@ -75,7 +77,10 @@ func (s *Session) Reply(m *framing.Message, payload []byte) error {
 // the outbox. It makes the reply of m itself, so that it allocates nothing.
 func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
 	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
-	m.Type = replyType(typ)
+	m.Type = framing.OneWay
+	if typ == framing.Request {
+		m.Type = framing.Response
+	}
 	m.Flags, m.Compression, m.Ext, m.Payload = 0, 0, nil, payload
 	var err error
 	if r == nil || !r.append(m) {
@@ -85,29 +90,20 @@ func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
 	return err
 }
 
-// replyType is the type of the reply to a message of type t.
-func replyType(t framing.Type) framing.Type {
-	if t == framing.Request {
-		return framing.Response
-	}
-	return framing.OneWay
-}
-
 // append encodes m at the end of r. It returns false if m must go through the
 // outbox, which knows limits, policies and errors; r takes nothing more then.
 func (r *Replies) append(m *framing.Message) bool {
-	s := r.session
-	size := len(m.Ext) + len(m.Payload) + encodeSlack
-	if !r.overtaken.Load() && m.Stream == r.stream && r.takes(m) {
-		if len(r.b)+size > r.limit && size <= r.limit && r.consumer != nil {
+	s, body := r.session, len(m.Ext)+len(m.Payload)
+	if !r.overtaken.Load() && body <= r.body && m.Stream == r.stream && !m.Datagram && r.counted(m) {
+		if len(r.b)+body+encodeSlack > r.limit && r.consumer != nil && len(r.b) > 0 {
 			r.close(true) // it goes on empty, if the socket takes that much
 			r.consumer.openReplies(s)
 		}
-		if r.session == s && len(r.b)+size <= r.limit {
+		if r.session == s && len(r.b)+body+encodeSlack <= r.limit {
 			if b, err := r.encode(m); err == nil {
 				if len(b) > len(r.b) {
 					r.b = b
-					r.counts[m.Type]++
+					r.messages++
 				}
 				return true
 			}
@@ -121,30 +117,26 @@ func (r *Replies) append(m *framing.Message) bool {
 	return false
 }
 
+// counted reports whether a Transport can see from the packet of m how it counts:
+// it keeps account of fragments and cancellations itself.
+func (r *Replies) counted(m *framing.Message) bool {
+	return r.consumer != nil || m.Flags == 0 && len(m.Ext) == 0
+}
+
 // encode is the codec's Append, whose panic ends the session.
 func (r *Replies) encode(m *framing.Message) (b []byte, err error) {
-	s := r.session
-	defer func() {
-		if v := recover(); v != nil {
-			p := newPanicError(v)
-			s.notePanic(p)
-			s.conn.close(p, false)
-			err = p
-		}
-	}()
+	defer r.recoverAppend(&err)
 	return r.codec.Append(r.b, m)
 }
 
-// takes reports whether m may be collected at all.
-func (r *Replies) takes(m *framing.Message) bool {
-	if m.Datagram || int(m.Type) >= len(r.counts) || len(m.Ext)+len(m.Payload) > r.session.core.engine.lim.MaxMessageSize {
-		return false
+func (r *Replies) recoverAppend(err *error) {
+	if v := recover(); v != nil {
+		p := newPanicError(v)
+		r.session.notePanic(p)
+		r.session.conn.close(p, false)
+		*err = p
 	}
-	return r.consumer != nil || m.Flags == 0 && len(m.Ext) == 0 // a Transport keeps account of the others
 }
-
-// messages is how many messages r holds.
-func (r *Replies) messages() int { return r.counts[0] + r.counts[1] + r.counts[2] }
 
 // openReplies opens the consumer's buffer for s if nothing is queued there, and
 // returns it, or nil.
@@ -167,7 +159,7 @@ func (c *consumer) openReplies(s *Session) *Replies {
 		r.packets = r.limit // so no payload above MaxMessageSize fits
 	}
 	r.consumer, r.session, r.codec = c, s, conn.codec
-	r.counts = [3]int{}
+	r.messages, r.body = 0, s.out.limits.MaxMessageSize
 	conn.setOutput(outputReplies)
 	return r
 }
@@ -186,7 +178,7 @@ func (r *Replies) close(flush bool) {
 	r.overtaken.Store(false)
 	conn.setOutput(outputIdle)
 	if len(r.b) > 0 && s.phase != phaseEnded {
-		s.out.pushFront(r.take(), r.messages(), len(r.b))
+		s.out.pushFront(r.take(), r.messages, len(r.b))
 		conn.congestLocked()
 	}
 	if (flush || s.out.pending >= replyWorth) && s.out.pending > 0 {
@@ -203,15 +195,15 @@ func (r *Replies) take() *block {
 		r.block = nil
 		b.b = r.b
 	}
-	b.messages = r.messages()
+	b.messages = r.messages
 	return b
 }
 
 // Open begins with an empty b, whose capacity bounds what r takes, for messages
 // of that stream. By the delivering goroutine, after Delivery.Begin.
 func (r *Replies) Open(b []byte, stream uint64) {
-	r.b, r.stream, r.counts = b[:0], stream, [3]int{}
-	r.limit, r.packets = cap(b), cap(b)
+	r.b, r.stream, r.messages = b[:0], stream, 0
+	r.limit = cap(b)
 	r.overtaken.Store(false)
 }
 
@@ -227,6 +219,18 @@ func (r *Replies) Break() {
 // Delivery.End.
 func (r *Replies) Take() (packets []byte, responses, oneWays int) {
 	r.Break()
-	packets, r.b, r.limit, r.packets = r.b, nil, 0, 0
-	return packets, r.counts[framing.Response], r.counts[framing.OneWay]
+	packets, r.b, r.limit = r.b, nil, 0
+	for rest := packets; len(rest) > 0; {
+		head := packet.ReadHeader(rest)
+		n, _ := head.Size(math.MaxInt)
+		switch framing.Type(head.Head >> 40) {
+		case framing.Response:
+			responses++
+		case framing.OneWay:
+			oneWays++
+		case framing.Request:
+		}
+		rest = rest[n:]
+	}
+	return packets, responses, oneWays
 }

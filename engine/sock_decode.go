@@ -192,6 +192,9 @@ func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool)
 	}
 	s, k := c.session, c.session.core
 	delivered, limit := 0, k.engine.lim.MaxMessageSize+maxFrameOverhead
+	if k.inline {
+		k.consumer.several = false
+	}
 	for len(b) > 0 {
 		n, ok, err := c.codec.Decode(s, b, seen, k.inbound)
 		switch {
@@ -211,33 +214,23 @@ func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool)
 		b, seen = b[n:], 0
 		if ok {
 			delivered++
-			if !k.inline {
+			switch {
+			case !k.inline:
 				c.deliver(k.inbound, len(b))
-			} else if !c.handleInline(delivered == 1, len(b)) {
-				break
+			case s.closing.Load() == closingAll:
+				c.stopInput(inputDraining)
+			default:
+				k.consumer.several = k.consumer.several || len(b) > 0
+				k.consumer.handle(s, k.inbound, true)
 			}
 		}
-		if c.stopped(len(b)) {
+		if c.input >= inputDraining || c.backlog&waiting != 0 || s.reading.Load() != 0 {
+			c.stopped(len(b))
 			break
 		}
 	}
 	c.delivered(delivered)
 	return b, false
-}
-
-// handleInline hands the decoded message to the handler, on the loop. It returns
-// false, with the input stopped, if the session takes no more.
-func (c *socketConn) handleInline(first bool, left int) bool {
-	s, k := c.session, c.session.core
-	if s.closing.Load() == closingAll {
-		c.stopInput(inputDraining)
-		return false
-	}
-	if first {
-		k.consumer.several = left > 0
-	}
-	handle(k.consumer.handler, s, k.inbound, &k.consumer.replies)
-	return true
 }
 
 // deliver hands one message to the ring. left bytes of input follow it. If the
