@@ -346,8 +346,8 @@ func TestHazard23ClientHellos(t *testing.T) {
 	eventually(t, "no handshake to be under way", func() bool { return endpointOf(t, srv).handshakes.Load() == 0 })
 }
 
-// halfOpen begins n handshakes that never go on, and returns when the server has
-// all of them, or as many as it takes.
+// halfOpen begins n handshakes that never go on, and returns when the first packet
+// of each was sent. One that is lost on the way is repeated.
 func halfOpen(t *testing.T, addr string, n int) {
 	t.Helper()
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -362,7 +362,8 @@ func halfOpen(t *testing.T, addr string, n int) {
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			_, _ = transport.Dial(ctx, remote, &tls.Config{NextProtos: []string{ALPN}, InsecureSkipVerify: true}, nil)
+			_, _ = transport.Dial(ctx, remote, &tls.Config{NextProtos: []string{ALPN}, InsecureSkipVerify: true},
+				&quic.Config{HandshakeIdleTimeout: time.Minute})
 		})
 		time.Sleep(200 * time.Microsecond) // a socket's buffer is small
 	}
@@ -372,12 +373,13 @@ func halfOpen(t *testing.T, addr string, n int) {
 		_ = transport.Close()
 		_ = socket.Close()
 	})
+	eventually(t, "the first packets", func() bool { return deaf.sent.Load() >= int64(n) })
 }
 
 // TestHazard09SlowHandshakes: handshakes that stand still hold up nobody, and
 // end at the deadline.
 func TestHazard09SlowHandshakes(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 2 * time.Second}, Config{})
+	srv := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 5 * time.Second}, Config{})
 	halfOpen(t, srv.addr, 20)
 	s := open(t, raw(t, srv.addr, nil, ALPN))
 	send(t, s, request(t, 1, "x"))
@@ -388,13 +390,14 @@ func TestHazard09SlowHandshakes(t *testing.T) {
 // TestHazard13HandshakeFlood: with very many handshakes under way new clients
 // prove their address, and so get in.
 func TestHazard13HandshakeFlood(t *testing.T) {
-	srv := serve(t, engine.Config{Handler: echo}, Config{})
+	srv := serve(t, engine.Config{Handler: echo, HandshakeTimeout: -1}, Config{})
+	e := endpointOf(t, srv)
 	halfOpen(t, srv.addr, 2*retryHandshakes)
+	eventually(t, "as many handshakes as are begun without a proof", func() bool { return e.handshakes.Load() >= retryHandshakes })
 	s := open(t, raw(t, srv.addr, nil, ALPN))
 	send(t, s, request(t, 1, "x"))
 	expect(t, s, framing.Response, 1, "x")
-	e := endpointOf(t, srv)
-	if n := e.handshakes.Load(); n > retryHandshakes+8 || n < retryHandshakes/2 {
+	if n := e.handshakes.Load(); n > retryHandshakes+8 {
 		t.Fatalf("%d handshakes are under way, new ones retry from %d on", n, retryHandshakes)
 	}
 }

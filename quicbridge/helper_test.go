@@ -162,6 +162,8 @@ func raw(t testing.TB, addr string, qc *quic.Config, protos ...string) *quic.Con
 	if qc == nil {
 		qc = &quic.Config{EnableDatagrams: true}
 	}
+	qc = qc.Clone()
+	qc.HandshakeIdleTimeout = testPatience // the machine may be busy
 	q, err := quic.DialAddr(ctx, addr, trust(t, protos...), qc)
 	if err != nil {
 		t.Fatal(err)
@@ -331,10 +333,16 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func name(i int) string { return fmt.Sprintf("message %d", i) }
 
-// muting is a socket that can be made to hear nothing.
+// muting is a socket that can be made to hear nothing, and counts what it sends.
 type muting struct {
 	net.PacketConn
-	now atomic.Bool
+	now  atomic.Bool
+	sent atomic.Int64 // packets
+}
+
+func (m *muting) WriteTo(b []byte, addr net.Addr) (int, error) {
+	defer m.sent.Add(1)
+	return m.PacketConn.WriteTo(b, addr)
 }
 
 func (m *muting) ReadFrom(b []byte) (int, net.Addr, error) {

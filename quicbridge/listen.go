@@ -81,10 +81,9 @@ func (e *endpoint) Addr() net.Addr { return e.socket.LocalAddr() }
 
 // attempt is a connection between its first packet and its session.
 type attempt struct {
-	endpoint *endpoint
-	remote   netip.AddrPort // by which it was admitted; the peer may move
-	done     chan struct{}  // closed when the handshake is
-	settled  atomic.Bool
+	remote  netip.AddrPort // by which it was admitted; the peer may move
+	done    chan struct{}  // closed when the handshake is
+	settled atomic.Bool
 }
 
 // attemptKey finds a connection's attempt in its context.
@@ -94,7 +93,7 @@ type attemptKey struct{}
 // it: quic-go answers an error with CONNECTION_REFUSED (RFC 9000 section 20.1). It
 // sees to it that each one that never becomes a session is counted.
 func (e *endpoint) admit(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
-	a := &attempt{endpoint: e, remote: addrPort(client.RemoteAddr), done: make(chan struct{})}
+	a := &attempt{remote: addrPort(client.RemoteAddr), done: make(chan struct{})}
 	if err := e.host.Admit(a.remote); err != nil {
 		return nil, err
 	}
@@ -108,20 +107,16 @@ func (e *endpoint) admit(ctx context.Context, client *quic.ClientInfo) (context.
 		case <-ctx.Done():
 			if a.settle() {
 				e.host.Abandon(a.remote, dialReason(context.Cause(ctx)))
+				e.handshakes.Add(-1)
 			}
 		}
 	})
 	return context.WithValue(context.Background(), attemptKey{}, a), nil
 }
 
-// settle ends the attempt; only the first call returns true.
-func (a *attempt) settle() bool {
-	if a.settled.Swap(true) {
-		return false
-	}
-	a.endpoint.handshakes.Add(-1)
-	return true
-}
+// settle ends the attempt; only the first call returns true, and its caller counts
+// it off.
+func (a *attempt) settle() bool { return !a.settled.Swap(true) }
 
 // accept hands each connection to a goroutine of its own at once, because what
 // follows may wait: nobody waits for anybody else's.
@@ -145,6 +140,7 @@ func (e *endpoint) open(q *quic.Conn) {
 	if !a.settle() {
 		return // it is gone already
 	}
+	e.handshakes.Add(-1)
 	close(a.done)
 	if e.stopped.Load() {
 		e.host.Abandon(a.remote, errNotAccepting)
