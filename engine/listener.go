@@ -130,6 +130,7 @@ func (l *Listener) sort(addr string, protocols []Protocol) ([]Transport, error) 
 				l.fallback = sp
 			}
 		case Transport:
+			l.engine.stats.transport(p.Name()) // listed before its first session
 			transports = append(transports, p)
 		default:
 			return nil, fmt.Errorf("protocol %T is neither a StreamProtocol nor a Transport", p)

@@ -146,7 +146,7 @@ func TestHandshakesLeaveNothing(t *testing.T) {
 			t.Fatal("a client of another protocol came in")
 		}
 		r := srv.Stats().Refused
-		return r["handshake_timeout"] >= 2 && r["protocol_error"] > 0 && endpointOf(t, srv).handshakes.Load() == 0
+		return r["handshake_timeout"] >= 2 && r["tls_handshake"] > 0 && endpointOf(t, srv).handshakes.Load() == 0
 	})
 	for range 3 {
 		ask(t, raw(t, srv.addr, nil, ALPN))
@@ -181,4 +181,13 @@ func TestCertificateChanges(t *testing.T) {
 	}
 	current.Store(0)
 	ask(t, raw(t, srv.addr, nil, ALPN))
+}
+
+// TestStatsListQUICAtOnce: a listener's transport is in the statistics before its
+// first session.
+func TestStatsListQUICAtOnce(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo}, Config{})
+	if ts := srv.Stats().Transports; len(ts) != 1 || ts[0] != (engine.TransportStats{Name: "quic"}) {
+		t.Errorf("the statistics list %+v", ts)
+	}
 }

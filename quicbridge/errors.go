@@ -113,10 +113,12 @@ func applicationReason(err *quic.ApplicationError) error {
 }
 
 // transportReason is the reason behind a QUIC transport error (RFC 9000 section
-// 20.1). Codes from 0x100 on are TLS alerts: a certificate that isn't trusted,
-// no common ALPN.
+// 20.1). Codes from 0x100 on are TLS alerts, which end a handshake: a certificate
+// that isn't trusted, no common ALPN. ErrTLSHandshake is also ErrProtocol.
 func transportReason(err *quic.TransportError) error {
 	switch {
+	case err.ErrorCode.IsCryptoError():
+		return engine.ErrTLSHandshake
 	case err.ErrorCode == quic.ConnectionRefused:
 		return engine.ErrRefused
 	case err.Remote && (err.ErrorCode == quic.NoError || err.ErrorCode == quic.ApplicationErrorErrorCode):

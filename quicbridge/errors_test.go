@@ -42,6 +42,8 @@ func TestEndReason(t *testing.T) {
 		{transport(false, quic.StreamLimitError), engine.ErrProtocol, false},
 		{transport(true, quic.ProtocolViolation), engine.ErrProtocol, false},
 		{transport(true, noALPN), engine.ErrProtocol, false},
+		{transport(true, noALPN), engine.ErrTLSHandshake, false},
+		{transport(false, noALPN), engine.ErrTLSHandshake, false},
 		{&quic.IdleTimeoutError{}, engine.ErrIdleTimeout, true},
 		{&quic.HandshakeTimeoutError{}, engine.ErrHandshakeTimeout, true},
 		{&quic.StatelessResetError{}, engine.ErrConnectionLost, true},
