@@ -167,6 +167,9 @@ type Limits struct {
 	WriteTimeout     time.Duration // without progress; 0 means none
 	MaxHandshakes    int           // an engine; negative means no bound
 
+	MaxSessionsPerAddr int // of one remote IP address; 0 means no bound
+	AcceptRate         int // connections a second; 0 means no bound
+
 	engine *Engine // whose callbacks may not block; nil in tests of an Outbox alone
 }
 
@@ -266,5 +269,8 @@ func (c *Config) limits() Limits {
 		PartialTimeout:   c.PartialTimeout,
 		WriteTimeout:     c.WriteTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
+
+		MaxSessionsPerAddr: c.MaxSessionsPerAddr,
+		AcceptRate:         c.AcceptRate,
 	}
 }

@@ -183,6 +183,29 @@ func TestCertificateChanges(t *testing.T) {
 	ask(t, raw(t, srv.addr, nil, ALPN))
 }
 
+// TestHazard34UnprovenAddresses: where the engine counts addresses or connections, a
+// client proves its address first. So packets with a forged sender neither use up
+// what its owner may have, nor anybody's rate.
+func TestHazard34UnprovenAddresses(t *testing.T) {
+	for reason, config := range map[string]engine.Config{
+		"max_sessions_per_addr": {MaxSessionsPerAddr: 1},
+		"accept_rate":           {AcceptRate: 1},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			config.Handler = echo
+			srv := serve(t, config, Config{})
+			halfOpen(t, srv.addr, 8) // its replies, the Retry too, reach nobody
+			ask(t, raw(t, srv.addr, nil, ALPN))
+			if n := srv.Stats().Refused[reason]; n != 0 {
+				t.Errorf("%d forged connections were counted", n)
+			}
+			if n := endpointOf(t, srv).handshakes.Load(); n != 0 {
+				t.Errorf("%d handshakes are under way", n)
+			}
+		})
+	}
+}
+
 // TestStatsListQUICAtOnce: a listener's transport is in the statistics before its
 // first session.
 func TestStatsListQUICAtOnce(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 
 // retryHandshakes is how many handshakes may be under way before new clients have
 // to prove their address by a Retry (RFC 9000 section 8.1.2), so that spoofed ones
-// can't use up Config.MaxHandshakes; a quarter of that if it is less.
+// can't use up Config.MaxHandshakes; a quarter of that if it is less. With
+// Config.MaxSessionsPerAddr or AcceptRate all have to.
 const retryHandshakes = 256
 
 // errNotAccepting turns away what came while the listener closed.
@@ -58,6 +59,9 @@ func (p *Protocol) Listen(host *engine.Host, addr string) (engine.Endpoint, erro
 	e := &endpoint{protocol: p, host: host, limits: host.Limits(), socket: socket, retryFrom: retryHandshakes}
 	if most := e.limits.MaxHandshakes; most > 0 {
 		e.retryFrom = min(e.retryFrom, int64(most/4))
+	}
+	if e.limits.MaxSessionsPerAddr > 0 || e.limits.AcceptRate > 0 {
+		e.retryFrom = 0 // an address that isn't proven must not count against its owner
 	}
 	e.transport = &quic.Transport{
 		Conn:                socket,

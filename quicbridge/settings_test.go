@@ -57,6 +57,9 @@ var limitsProofs = map[string]proof{
 	"LingerTimeout":    {check: checkLingerTimeout},
 	"WriteTimeout":     {test: "TestWriteTimeout", why: "the default is longer than it waits"},
 	"MaxHandshakes":    {test: "TestHazard13HandshakeBound", why: "by default nobody would be refused"},
+
+	"MaxSessionsPerAddr": {test: "TestHazard34UnprovenAddresses", why: "the forged connections would be counted"},
+	"AcceptRate":         {test: "TestHazard34UnprovenAddresses", why: "the forged connections would be counted"},
 }
 
 // checkMaxMessageSize: a packet of that size is answered, a larger one ends the
