@@ -33,6 +33,7 @@ type conn struct {
 	inline  bool // the session's messages are handled by the readers
 
 	queued    atomic.Int64 // bytes in all outboxes and in the writers' hands; see recount
+	stale     atomic.Bool  // an outbox may have dropped messages that queued still counts
 	inHand    atomic.Int64 // bytes that writers took from their outboxes and have not written
 	lastWrite atomic.Int64 // nanoseconds after begun when a writer was last done
 	paused    atomic.Bool  // written under mu

@@ -70,8 +70,7 @@ func (st *stream) broken(err error) {
 		reason = endReason(err)
 	}
 	st.out.Close(reason)
-	c.queued.Add(-int64(st.out.Pending()))
-	st.out.Discard(reason)
+	st.drop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st.stopped, st.finishing, st.writing = true, true, false
@@ -81,6 +80,15 @@ func (st *stream) broken(err error) {
 	}
 	st.finish()
 	c.wake.Broadcast()
+}
+
+// drop empties the closed outbox. Unlike Outbox.Discard it includes the block that
+// the last Next returned, which the writer may have taken in part. By the writer.
+func (st *stream) drop() {
+	for b := st.out.Next(); len(b) > 0; b = st.out.Next() {
+		st.out.Done(len(b))
+		st.conn.queued.Add(-int64(len(b)))
+	}
 }
 
 // ended notes that the reader is done.

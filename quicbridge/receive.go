@@ -239,7 +239,8 @@ func (st *stream) awaitShare() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.phase == phaseOpen && c.recount() > mark && (st.writing || st.out.Pending() > 0 || st.requests.Load() > 0) {
+	for c.phase == phaseOpen && c.recount() > mark &&
+		(st.writing || st.out.Pending() > 0 || !st.stopped && st.requests.Load() > 0) {
 		c.wake.Wait()
 	}
 }

@@ -125,10 +125,14 @@ func (c *conn) overLimit(handle uint64, size int64) error {
 	}
 }
 
-// recount sets queued right, which is too high after an outbox has dropped
-// messages, and returns it. Messages that are being sent meanwhile may be missing.
+// recount returns queued, and sets it right first if an outbox has dropped messages
+// since: then it is too high. It looks at all streams for that, so only once for
+// all readers that wait. Messages that are being sent meanwhile may be missing.
 // Under c.mu.
 func (c *conn) recount() int64 {
+	if !c.stale.Swap(false) {
+		return c.queued.Load()
+	}
 	n := c.inHand.Load()
 	for _, st := range c.all {
 		n += int64(st.out.Pending())
@@ -137,6 +141,9 @@ func (c *conn) recount() int64 {
 	return n
 }
 
+// dropSlack is more than an outbox wants to have free beside a message, in bytes.
+const dropSlack = 1 << 10
+
 // append queues m on its stream, or on the first one if that is gone.
 func (c *conn) append(m *framing.Message) (*stream, error) {
 	for handle := m.Stream; ; handle = 0 {
@@ -144,7 +151,12 @@ func (c *conn) append(m *framing.Message) (*stream, error) {
 		if err != nil {
 			return nil, err
 		}
+		crowded := c.limits.SlowConsumer == engine.DropOldest &&
+			st.out.Pending()+framing.PacketHeaderSize+len(m.Ext)+len(m.Payload)+dropSlack > c.limits.OutboxLimit
 		err = st.out.Append(framing.Packet{}, m)
+		if crowded {
+			c.stale.Store(true)
+		}
 		st.replies.Break() // what is replied from now on comes behind m
 		if err != errFinished {
 			return st, err
