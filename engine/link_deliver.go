@@ -109,6 +109,83 @@ func (d *Delivery) End() {
 	d.session, d.count, d.bytes = nil, 0, 0
 }
 
+func (d *Delivery) account(m *framing.Message) {
+	d.count++
+	d.bytes += framing.PacketHeaderSize + len(m.Ext) + len(m.Payload)
+}
+
+// open starts a record with room for size bytes, and for what is expected if the
+// ring has that much.
+func (d *Delivery) open(size int) error {
+	c := d.session.core
+	need := recordIDSize + size
+	claim, ok := c.ring.Claim(max(need, min(need+2*d.hint, c.share)))
+	if !ok {
+		var err error
+		if claim, err = c.claim(need, d.session.alive); err != nil {
+			return err
+		}
+	}
+	binary.LittleEndian.PutUint64(claim.Buf, uint64(d.session.id))
+	d.claim, d.used = claim, recordIDSize
+	return nil
+}
+
+// publish makes the open record visible to the worker.
+func (d *Delivery) publish() {
+	if d.used == 0 {
+		return
+	}
+	c := d.session.core
+	c.ring.CommitPart(d.claim, d.used, recordMessages)
+	c.wake()
+	d.claim, d.used = ring.Claim{}, 0
+}
+
+// large delivers m by reference, waiting for room. It is copied when there is room:
+// those that wait hold no copy.
+func (d *Delivery) large(m *framing.Message) error {
+	s, c := d.session, d.session.core
+	if c.copyToTable(s, m) {
+		d.account(m)
+		return nil
+	}
+	c.spaceMu.Lock()
+	defer c.spaceMu.Unlock()
+	c.waiters.Add(1)
+	defer c.waiters.Add(-1)
+	for {
+		if c.copyToTable(s, m) {
+			d.account(m)
+			return nil
+		}
+		if err := s.alive(); err != nil {
+			return err
+		}
+		c.spaceCond.Wait()
+	}
+}
+
+// copyToTable gives a copy of m to the consumer if there is room.
+func (c *core) copyToTable(s *Session, m *framing.Message) bool {
+	if !c.large.mayTake(len(m.Ext) + len(m.Payload)) {
+		return false
+	}
+	l := copyLarge(m)
+	if !c.putLarge(s, l) {
+		l.block.free()
+		return false
+	}
+	return true
+}
+
+// handleDirectly runs OnMessage on a Transport's goroutine, which has the turn.
+func (s *Session) handleDirectly(m *framing.Message) {
+	c := &s.core.consumer
+	defer c.recover(s)
+	c.handler.OnMessage(s, m)
+}
+
 // closeReason is Err for a session that is known to end: never nil.
 func (s *Session) closeReason() error {
 	if err := s.Err(); err != nil {

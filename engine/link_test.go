@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -337,4 +338,46 @@ func TestLinkEndings(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestLargeMessagesAreCopiedWhenThereIsRoom: goroutines that wait to deliver large
+// messages hold no copies of them.
+func TestLargeMessagesAreCopiedWhenThereIsRoom(t *testing.T) {
+	const goroutines, size = 64, 1 << 20
+	gate := make(chan struct{})
+	var handled atomic.Int32
+	f := &fake{}
+	serve(t, engine.Config{Cores: 1, Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {
+		<-gate
+		handled.Add(1)
+	})}, f)
+	l := f.open(t)
+	payload := make([]byte, size) // the same for all: it is borrowed
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			if err := l.session.Deliver(&framing.Message{Payload: payload}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for last, calm := int64(0), 0; calm < 10; time.Sleep(20 * time.Millisecond) {
+		calm++
+		if n := heap(); n > last+size/2 {
+			last, calm = n, 0
+		}
+	}
+	if n := heap() - before; n > goroutines*size/4 {
+		t.Errorf("%d MiB wait for the handler", n>>20)
+	}
+	close(gate)
+	wg.Wait()
+	waitFor(t, "all messages", func() bool { return handled.Load() == goroutines })
 }
