@@ -34,6 +34,7 @@ const (
 	DefaultShutdownTimeout  = 4 * time.Second  // of Serve, when its context ends
 	DefaultPartialTimeout   = 30 * time.Second // of an incomplete message
 	DefaultWriteTimeout     = 60 * time.Second // without progress
+	DefaultPartialTimeout   = 30 * time.Second // of a message without progress
 	DefaultMaxSessions      = 1 << 20          // an engine
 	DefaultMaxHandshakes    = 16 << 10         // an engine
 	DefaultSniffTimeout     = 10 * time.Second // of a silent connection
@@ -106,9 +107,10 @@ type Config struct {
 	// ErrIdleTimeout. 0 means never. Its resolution is 50 ms.
 	IdleTimeout time.Duration
 
-	// PartialTimeout closes a session whose peer has begun a message and for that
-	// long neither completed it nor sent at least 16 KiB more of it, with
-	// ErrPartialTimeout. Default 30 s; negative means never. Its resolution is 50 ms.
+	// PartialTimeout ends a session whose peer has begun a message and for so long
+	// neither finished it nor sent at least 16 KiB more of it, with
+	// ErrPartialTimeout. The time in which this side doesn't read isn't counted.
+	// Default 30 s; negative means none. A session ends at most a quarter later.
 	PartialTimeout time.Duration
 
 	// WriteTimeout closes a session whose peer has taken none of the bytes that
@@ -165,6 +167,7 @@ type Limits struct {
 	LingerTimeout    time.Duration // 0 means not to wait
 	PartialTimeout   time.Duration // of an incomplete message; 0 means none
 	WriteTimeout     time.Duration // without progress; 0 means none
+	PartialTimeout   time.Duration // of a message without progress; 0 means none
 	MaxHandshakes    int           // an engine; negative means no bound
 
 	MaxSessionsPerAddr int // of one remote IP address; 0 means no bound
@@ -231,6 +234,7 @@ func (c Config) withDefaults() Config {
 	setDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
 	setDuration(&c.PartialTimeout, DefaultPartialTimeout)
 	setDuration(&c.WriteTimeout, DefaultWriteTimeout)
+	setDuration(&c.PartialTimeout, DefaultPartialTimeout)
 	setInt(&c.MaxSessions, DefaultMaxSessions)
 	setInt(&c.MaxHandshakes, DefaultMaxHandshakes)
 	setDuration(&c.SniffTimeout, DefaultSniffTimeout)
@@ -268,6 +272,7 @@ func (c *Config) limits() Limits {
 		LingerTimeout:    c.LingerTimeout,
 		PartialTimeout:   c.PartialTimeout,
 		WriteTimeout:     c.WriteTimeout,
+		PartialTimeout:   c.PartialTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
 
 		MaxSessionsPerAddr: c.MaxSessionsPerAddr,

@@ -8,12 +8,12 @@ import "sync"
 // as its bytes arrive, so that a peer only ties up memory in proportion to what
 // it sent. The largest holds a message of the engine's default limit. Buffers
 // beyond that are made to measure and left to the collector.
-var bufferSizes = [...]int{tailSize, burstSize, 4 * burstSize, 1<<20 + tailSize}
+var bufferSizes = [...]int{tailSize, burstSize, 2 * burstSize, 4 * burstSize, 8 * burstSize, 1<<20 + tailSize}
 
 const (
 	tailSize  = 4 << 10
 	burstSize = 64 << 10
-	growth    = 4
+	growth    = 2
 )
 
 var bufferPools [len(bufferSizes)]sync.Pool
@@ -32,6 +32,24 @@ func newBuffer(size int) *buffer {
 		}
 	}
 	return &buffer{make([]byte, size)}
+}
+
+// bufferSize is the size of the buffer that newBuffer returns, in bytes.
+func bufferSize(size int) int {
+	for _, s := range bufferSizes {
+		if size <= s {
+			return s
+		}
+	}
+	return size
+}
+
+// size is how large b is, in bytes; a nil b has none.
+func (b *buffer) size() int {
+	if b == nil {
+		return 0
+	}
+	return len(b.b)
 }
 
 // free gives b back; nobody may use it afterwards. A nil b is nothing to free.
@@ -58,9 +76,9 @@ func (b *buffer) resized(n, size int) *buffer {
 	return r
 }
 
-// grown returns a buffer for the rest of a packet that fills b, and whose whole
-// size is at most limit.
-func (b *buffer) grown(limit int) *buffer {
+// next is how large the buffer must be, in bytes, that follows b for the rest of a
+// packet which fills b, and whose whole size is at most limit.
+func (b *buffer) next(limit int) int {
 	n := len(b.b)
-	return b.resized(n, max(n+1, min(growth*n, limit)))
+	return bufferSize(max(n+1, min(growth*n, limit)))
 }

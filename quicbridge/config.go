@@ -22,12 +22,15 @@ const (
 	DefaultKeepAlive      = 10 * time.Second // between probes
 	DefaultInitialWindow  = 256 << 10        // bytes a connection
 	DefaultMaxWindow      = 4 << 20          // bytes a connection
+	DefaultReadMemory     = 16 << 20         // bytes a connection
 
 	maxStreams     = 10_000                 // streams a connection
 	minIdleTimeout = 100 * time.Millisecond // shorter than a handshake would take
 	maxIdleTimeout = 24 * time.Hour
 	minWindow      = 16 << 10 // bytes
 	maxWindow      = 1 << 30  // bytes
+	minReadMemory  = 1 << 20  // bytes
+	maxReadMemory  = 1 << 30  // bytes
 
 	// unboundedHandshake stands for an engine.Limits.HandshakeTimeout of none,
 	// which QUIC has no way to say.
@@ -78,6 +81,15 @@ type Config struct {
 	// or InitialWindow if that is more; 16 KiB to 1 GiB.
 	MaxWindow int
 
+	// ReadMemory bounds the buffers in which the streams of a connection are read,
+	// in bytes: those of packets that the peer has begun and not finished, and those
+	// that wait for the handler. A peer that needs more for the former loses its
+	// connection with engine.ErrTooLarge; while the latter need it, nothing more
+	// is read. An eighth is kept for packets below 64 KiB. Default 16 MiB; 1 MiB to
+	// 1 GiB; or twice the buffer of a message of engine.Config.MaxMessageSize, if
+	// that is more.
+	ReadMemory int
+
 	// Logger gets rare events: the development certificate, a socket that
 	// failed. Nil is slog.Default().
 	Logger *slog.Logger
@@ -93,6 +105,7 @@ func (c *Config) Validate() error {
 		{"MaxIncomingUni", c.MaxIncomingUni, 1, maxStreams},
 		{"InitialWindow", c.InitialWindow, minWindow, maxWindow},
 		{"MaxWindow", c.MaxWindow, minWindow, maxWindow},
+		{"ReadMemory", c.ReadMemory, minReadMemory, maxReadMemory},
 	} {
 		if b.value != 0 && (b.value < b.lo || b.value > b.hi) {
 			return fmt.Errorf("quicbridge: Config.%s %d is outside %d to %d", b.field, b.value, b.lo, b.hi)
@@ -117,6 +130,7 @@ func (c Config) withDefaults() Config {
 	setInt(&c.MaxIncomingUni, DefaultMaxIncomingUni)
 	setInt(&c.InitialWindow, DefaultInitialWindow)
 	setInt(&c.MaxWindow, max(DefaultMaxWindow, c.InitialWindow))
+	setInt(&c.ReadMemory, DefaultReadMemory)
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = DefaultIdleTimeout
 	}

@@ -35,6 +35,8 @@ func TestValidate(t *testing.T) {
 		{"InitialWindow", Config{InitialWindow: 1}},
 		{"InitialWindow", Config{InitialWindow: 1<<30 + 1}},
 		{"MaxWindow", Config{MaxWindow: 1}},
+		{"ReadMemory", Config{ReadMemory: 1}},
+		{"ReadMemory", Config{ReadMemory: 1<<30 + 1}},
 		{"MaxWindow", Config{InitialWindow: 1 << 20, MaxWindow: 1 << 19}},
 	} {
 		if err := c.bad.Validate(); err == nil || !strings.Contains(err.Error(), "Config."+c.field) {

@@ -25,6 +25,7 @@ type conn struct {
 	dialed    bool
 	outlet    *stream // sends to a msgtrans peer; else nil
 	datagrams datagramQueue
+	intake    intake
 	begun     time.Time // what times are counted from
 
 	// Set by run, under mu; the methods of Link, and a stream that this side
@@ -37,7 +38,11 @@ type conn struct {
 	inHand    atomic.Int64 // bytes that writers took from their outboxes and have not written
 	lastWrite atomic.Int64 // nanoseconds after begun when a writer was last done
 	paused    atomic.Bool  // written under mu
-	work      sync.WaitGroup
+
+	delivering atomic.Int32  // readers that are delivering
+	delivered  atomic.Uint64 // deliveries that have ended
+
+	work sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows, and the bookkeeping of the streams
 	wake     sync.Cond  // session, paused, phase, or a stream's writing has changed
@@ -66,6 +71,7 @@ const (
 func newConn(q *quic.Conn, config *Config, limits *engine.Limits) *conn {
 	c := &conn{quic: q, config: config, limits: limits, begun: time.Now()}
 	c.wake.L = &c.mu
+	c.intake.init(c)
 	state := q.ConnectionState()
 	c.compat = state.TLS.NegotiatedProtocol == ""
 	c.datagrams.init(c, state.SupportsDatagrams.Remote && !c.compat)
@@ -98,6 +104,7 @@ func (c *conn) run(session *engine.Session, release func()) {
 	// quic-go tells the streams first, and then everybody.
 	<-c.quic.Context().Done()
 	reason := c.ended(err)
+	c.intake.close()
 	c.work.Wait()
 	if release != nil {
 		release()
@@ -140,6 +147,15 @@ func (c *conn) fail(reason error) {
 func (c *conn) quit(reason error) {
 	code := closeCode(reason)
 	_ = c.quic.CloseWithError(code, codeText[code]) // it never fails
+}
+
+// failLater is fail for a caller that may not block.
+func (c *conn) failLater(reason error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != phaseEnded {
+		c.spawn(func() { c.fail(reason) })
+	}
 }
 
 // PauseReading implements engine.Link.

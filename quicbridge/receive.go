@@ -22,6 +22,7 @@ type reader struct {
 	delivering  bool    // between delivery's Begin and End
 	replied     *buffer // the memory of the replies, if the reader is the writer
 	lastMessage time.Time
+	holding     holding
 	discard     bool // the session takes no more messages
 	empty       bool // the stream ended without a byte
 }
@@ -38,20 +39,30 @@ func (st *stream) read() {
 // receive delivers the stream's messages until the peer finishes it or the
 // connection ends. An error is the peer's fault.
 func (st *stream) receive() error {
+	in, h := &st.conn.intake, &st.in.holding
 	var buf *buffer
 	n := 0 // bytes of an incomplete packet in buf
-	defer func() { buf.free() }()
+	defer func() {
+		buf.free()
+		in.leave(h)
+	}()
 	for first := true; ; first = false {
 		// An idle stream waits here, and holds no buffer.
-		if _, err := st.quic.Peek(st.in.one[:]); err != nil {
+		_, err := st.quic.Peek(st.in.one[:])
+		in.resume(h, burstSize)
+		if err != nil {
 			_, err = st.quic.Read(st.in.one[:]) // tells quic-go that the error was seen
 			st.in.empty = first && err == io.EOF
 			return st.endError(err, n)
 		}
-		if buf == nil || len(buf.b) < burstSize {
+		st.conn.awaitResume()
+		st.awaitRoom()
+		if err := in.grow(h, burstSize); err != nil {
+			return err
+		}
+		if buf.size() < burstSize {
 			buf = buf.resized(n, burstSize)
 		}
-		var err error
 		if buf, n, err = st.burst(buf, n); err != nil {
 			return st.endError(err, n)
 		}
@@ -62,6 +73,7 @@ func (st *stream) receive() error {
 		case n <= tailSize:
 			buf = buf.resized(n, tailSize)
 		}
+		in.park(h, buf.size(), n)
 	}
 }
 
@@ -71,8 +83,6 @@ func (st *stream) receive() error {
 func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
 	limit := framing.PacketHeaderSize + st.conn.limits.MaxMessageSize
 	for {
-		st.conn.awaitResume()
-		st.awaitRoom()
 		room := buf.b[n:]
 		k, readErr := st.quic.Read(room)
 		n += k
@@ -83,14 +93,22 @@ func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
 		}
 		if used > 0 {
 			n = copy(buf.b, buf.b[used:n])
+			st.in.holding.mark = 0 // the rest is another packet
 		}
 		switch {
 		case readErr != nil:
 			return buf, n, readErr
 		case k < len(room):
 			return buf, n, nil
-		case n == len(buf.b):
-			buf = buf.grown(limit)
+		}
+		st.conn.awaitResume()
+		st.awaitRoom()
+		if n == len(buf.b) {
+			size := buf.next(limit)
+			if err := st.conn.intake.grow(&st.in.holding, size); err != nil {
+				return buf, n, err
+			}
+			buf = buf.resized(n, size)
 		}
 	}
 }
@@ -138,13 +156,14 @@ func (st *stream) deliver(b []byte) (int, error) {
 func (st *stream) beginDelivery(hint int) {
 	r, c := &st.in, st.conn
 	r.delivering = true
+	c.delivering.Add(1)
 	if !c.inline || !st.becomeWriter() {
 		r.delivery.Begin(c.session, hint)
 		return
 	}
-	r.replied = newBuffer(min(burstSize, 2*hint)) // what doesn't fit goes through the outbox
 	r.delivery.Replies = &st.replies
 	r.delivery.Begin(c.session, hint)
+	r.replied = newBuffer(min(burstSize, 2*hint)) // what doesn't fit goes through the outbox
 	// One reader of the connection is here at a time: so together they keep to
 	// what the connection may queue.
 	if room := int64(c.limits.OutboxLimit) - c.queued.Load(); room > 0 {
@@ -163,6 +182,8 @@ func (st *stream) endDelivery() {
 		return
 	}
 	r.delivering = false
+	c.delivered.Add(1)
+	c.delivering.Add(-1)
 	buf := r.replied
 	if buf == nil {
 		r.delivery.End()

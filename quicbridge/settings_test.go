@@ -44,6 +44,7 @@ var configProofs = map[string]proof{
 	"KeepAlive":      {test: "TestConfigKeepAlive", why: "the default keeps the session that must end"},
 	"InitialWindow":  {test: "TestConfigInitialWindow", why: "the default takes less than half a MiB"},
 	"MaxWindow":      {test: "TestConfigMaxWindow", why: "the default takes more than the smaller of its windows"},
+	"ReadMemory":     {test: "TestConfigReadMemory", why: "the default takes more than it allows"},
 	"Logger":         {test: "TestConfigLogger", why: "it reads the log"},
 }
 
@@ -56,6 +57,7 @@ var limitsProofs = map[string]proof{
 	"IdleTimeout":      {test: "TestConfigIdleTimeout", why: "the connection's own timeout is an hour"},
 	"LingerTimeout":    {check: checkLingerTimeout},
 	"WriteTimeout":     {test: "TestWriteTimeout", why: "the default is longer than it waits"},
+	"PartialTimeout":   {check: checkPartialTimeout},
 	"MaxHandshakes":    {test: "TestHazard13HandshakeBound", why: "by default nobody would be refused"},
 
 	"MaxSessionsPerAddr": {test: "TestHazard34UnprovenAddresses", why: "the forged connections would be counted"},
@@ -134,6 +136,26 @@ func checkHandshakeTimeout(t *testing.T) {
 	}
 	if len(long) > 0 {
 		t.Error("the dial with an hour of time ended first: ", <-long)
+	}
+}
+
+// checkPartialTimeout: the rest of a packet may take so long.
+func checkPartialTimeout(t *testing.T) {
+	begin := func(limit time.Duration) *recorder {
+		r := &recorder{}
+		srv := serve(t, engine.Config{Handler: r, PartialTimeout: limit}, Config{})
+		send(t, open(t, raw(t, srv.addr, nil, ALPN)), []byte{1})
+		return r
+	}
+	long := begin(time.Hour)
+	time.Sleep(ahead)
+	if err := begin(100 * time.Millisecond).reason(t); !errors.Is(err, engine.ErrPartialTimeout) {
+		t.Error(err)
+	}
+	long.mu.Lock()
+	defer long.mu.Unlock()
+	if len(long.reasons) > 0 {
+		t.Error("the session with an hour of time ended first")
 	}
 }
 

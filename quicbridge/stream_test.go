@@ -423,7 +423,7 @@ func TestBuffers(t *testing.T) {
 	limit := framing.PacketHeaderSize + 3<<20
 	for len(b.b) < limit {
 		n := len(b.b)
-		b = b.grown(limit)
+		b = b.resized(n, b.next(limit))
 		if len(b.b) <= n || !bytes.Equal(b.b[:len(want)], want) {
 			t.Fatalf("grown from %d to %d", n, len(b.b))
 		}

@@ -64,12 +64,29 @@ func (c *conn) acceptPackets() error {
 // receivePacket delivers the one packet of a stream. An error is the peer's
 // fault.
 func (c *conn) receivePacket(q *quic.ReceiveStream) error {
-	buf, n := newBuffer(tailSize), 0
-	defer func() { buf.free() }()
+	in, h := &c.intake, new(holding)
+	var buf *buffer
+	var one [1]byte
+	n := 0
+	defer func() {
+		buf.free()
+		in.leave(h)
+	}()
 	for {
+		_ = q.SetReadDeadline(time.Now().Add(c.config.IdleTimeout)) // it never fails
+		_, err := q.Peek(one[:])
+		in.resume(h, tailSize)
+		if err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil // reset by the peer, or the connection is gone
+		}
 		c.awaitResume()
 		c.outlet.awaitRoom()
-		_ = q.SetReadDeadline(time.Now().Add(c.config.IdleTimeout)) // it never fails
+		if err := in.grow(h, tailSize); err != nil {
+			return err
+		}
+		if buf == nil {
+			buf = newBuffer(tailSize)
+		}
 		k, err := q.Read(buf.b[n:])
 		n += k
 		switch {
@@ -84,8 +101,13 @@ func (c *conn) receivePacket(q *quic.ReceiveStream) error {
 			if err := c.checkPacket(buf.b); err != nil {
 				return err
 			}
-			buf = buf.grown(framing.PacketHeaderSize + c.limits.MaxMessageSize)
+			size := buf.next(framing.PacketHeaderSize + c.limits.MaxMessageSize)
+			if err := in.grow(h, size); err != nil {
+				return err
+			}
+			buf = buf.resized(n, size)
 		}
+		in.park(h, buf.size(), n)
 	}
 }
 
@@ -114,7 +136,10 @@ func (c *conn) deliverPacket(b []byte) error {
 	case n < len(b):
 		return errTrailing
 	}
+	c.delivering.Add(1)
 	_ = c.session.Deliver(m) // it fails if the session is closing
+	c.delivered.Add(1)
+	c.delivering.Add(-1)
 	return nil
 }
 

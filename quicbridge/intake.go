@@ -1,0 +1,239 @@
+package quicbridge
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
+)
+
+// An intake bounds the memory in which the streams of one connection are read
+// (Config.ReadMemory), and finds packets that are begun and not finished in time
+// (engine.Config.PartialTimeout). Each reader has a holding of it:
+//
+//	parked ──resume──> busy ──grow──> waiting, for memory that a busy reader holds
+//	   ^                │  ^             │
+//	   └──────park──────┘  └─────────────┘
+//
+// A parked reader waits for its peer, and holds a buffer only if a packet is
+// incomplete. A busy one reads, delivers, or waits for the handler, for
+// Session.Resume or for the peer to collect replies: it gives memory back without
+// anything more being received. So a reader that finds no memory waits while
+// another one is busy. When none is, all memory lies under packets that the peer
+// has begun and not finished, and the connection ends with errUnfinished: to wait
+// could take for ever, because what is not read fills the connection's window,
+// through which the rest of those packets would have to come.
+type intake struct {
+	conn    *conn
+	limit   int           // bytes
+	timeout time.Duration // of an incomplete packet; 0 means none
+
+	mu      sync.Mutex // guards what follows
+	freed   sync.Cond  // memory was freed, or no reader is busy any more
+	held    int        // bytes of all holdings
+	busy    int        // readers
+	waiting int        // readers
+	closed  bool       // the connection has ended
+	partial *holding   // parked with an incomplete packet; doubly linked
+	timer   *time.Timer
+	armed   bool
+	seen    uint64 // conn.delivered at the last check
+}
+
+// holding is one reader's part of an intake. Guarded by intake.mu, except that
+// the reader itself reads bytes and resets mark.
+type holding struct {
+	bytes      int
+	mark       int           // bytes of the incomplete packet when its time began; 0 for none
+	since      time.Duration // when its time began, after conn.begun
+	elapsed    time.Duration // how much of its time had passed when the reader last became busy
+	linked     bool
+	prev, next *holding
+}
+
+const (
+	// partialProgress is how much of a packet must come within PartialTimeout,
+	// in bytes, unless its end comes.
+	partialProgress = 16 << 10
+
+	// partialChecks is how often within PartialTimeout the incomplete packets of a
+	// connection are looked at.
+	partialChecks = 4
+
+	// smallShare is the part of an intake that only buffers of up to burstSize may
+	// take, as a divisor: so small packets come through beside large ones.
+	smallShare = 8
+)
+
+// errUnfinished ends a connection whose peer has begun too many packets without
+// finishing them.
+var errUnfinished = fmt.Errorf("%w: %w: the packets that are begun and not finished take more than Config.ReadMemory",
+	engine.ErrProtocol, engine.ErrTooLarge)
+
+func (in *intake) init(c *conn) {
+	in.conn = c
+	in.freed.L = &in.mu
+	in.timeout = c.limits.PartialTimeout
+	in.limit = max(c.config.ReadMemory, 2*bufferSize(framing.PacketHeaderSize+c.limits.MaxMessageSize))
+}
+
+// resume makes a parked reader busy. It takes memory for a buffer of size bytes if
+// that is there; grow waits for it.
+func (in *intake) resume(h *holding, size int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.busy++
+	in.unlink(h)
+	if in.fits(h, size) {
+		in.take(h, size)
+	}
+}
+
+// grow takes memory for a buffer of size bytes, for a busy reader. It waits for
+// other readers to give some back, and fails with errUnfinished if none will.
+func (in *intake) grow(h *holding, size int) error {
+	if h.bytes >= size {
+		return nil
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.fits(h, size) {
+		in.take(h, size)
+		return nil
+	}
+	in.busy--
+	in.waiting++
+	defer func() { in.waiting--; in.busy++ }()
+	for !in.fits(h, size) {
+		if in.busy == 0 {
+			return errUnfinished
+		}
+		in.freed.Wait()
+	}
+	in.take(h, size)
+	return nil
+}
+
+// fits reports whether h may have size bytes. Under in.mu.
+func (in *intake) fits(h *holding, size int) bool {
+	limit := in.limit
+	if size > burstSize {
+		limit -= in.limit / smallShare
+	}
+	return in.closed || in.held+size-h.bytes <= limit
+}
+
+// take sets h to size bytes, or leaves it if it is more. Under in.mu.
+func (in *intake) take(h *holding, size int) {
+	in.held += max(size, h.bytes) - h.bytes
+	h.bytes = max(size, h.bytes)
+}
+
+// park ends what resume began. The reader keeps a buffer of size bytes, with n
+// bytes of an incomplete packet.
+func (in *intake) park(h *holding, size, n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.busy--
+	freed := size < h.bytes
+	in.held += size - h.bytes
+	h.bytes = size
+	switch {
+	case n == 0:
+		h.mark = 0
+	case in.timeout > 0 && !in.closed:
+		in.link(h, n)
+	}
+	if in.waiting > 0 && (freed || in.busy == 0) {
+		in.freed.Broadcast()
+	}
+}
+
+// leave is park for a reader that has ended.
+func (in *intake) leave(h *holding) { in.park(h, 0, 0) }
+
+// link begins or goes on with the time of h's incomplete packet, of which n bytes
+// have come. Under in.mu.
+func (in *intake) link(h *holding, n int) {
+	now := time.Since(in.conn.begun)
+	if h.mark == 0 || n >= h.mark+partialProgress {
+		h.mark, h.elapsed = n, 0
+	}
+	h.since = now - h.elapsed // what this side took isn't the peer's time
+	h.linked, h.prev, h.next = true, nil, in.partial
+	if h.next != nil {
+		h.next.prev = h
+	}
+	in.partial = h
+	switch {
+	case in.armed:
+	case in.timer == nil:
+		in.timer = time.AfterFunc(in.checkInterval(), in.check)
+	default:
+		in.timer.Reset(in.checkInterval())
+	}
+	in.armed = true
+}
+
+func (in *intake) unlink(h *holding) {
+	if !h.linked {
+		return
+	}
+	h.elapsed = time.Since(in.conn.begun) - h.since
+	if h.next != nil {
+		h.next.prev = h.prev
+	}
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		in.partial = h.next
+	}
+	h.linked, h.prev, h.next = false, nil, nil
+}
+
+func (in *intake) checkInterval() time.Duration { return max(1, in.timeout/partialChecks) }
+
+// check ends the connection if a packet is incomplete for too long. When this side
+// keeps the connection from going on, all packets get their whole time again.
+func (in *intake) check() {
+	if in.overdue() {
+		in.conn.failLater(engine.ErrPartialTimeout)
+	}
+}
+
+func (in *intake) overdue() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.armed = false
+	if in.partial == nil || in.closed {
+		return false
+	}
+	now := time.Since(in.conn.begun)
+	delivered := in.conn.delivered.Load()
+	ours := in.conn.paused.Load() ||
+		in.conn.delivering.Load() > 0 && (in.waiting > 0 || delivered == in.seen)
+	in.seen = delivered
+	for h := in.partial; h != nil; h = h.next {
+		if ours {
+			h.since = now
+		} else if now-h.since >= in.timeout {
+			return true
+		}
+	}
+	in.timer.Reset(in.checkInterval())
+	in.armed = true
+	return false
+}
+
+// close lets everybody go on: the connection has ended.
+func (in *intake) close() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.closed = true
+	if in.timer != nil {
+		in.timer.Stop()
+	}
+	in.freed.Broadcast()
+}
