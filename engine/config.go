@@ -34,7 +34,6 @@ const (
 	DefaultShutdownTimeout  = 4 * time.Second  // of Serve, when its context ends
 	DefaultPartialTimeout   = 30 * time.Second // of an incomplete message
 	DefaultWriteTimeout     = 60 * time.Second // without progress
-	DefaultPartialTimeout   = 30 * time.Second // of a message without progress
 	DefaultMaxSessions      = 1 << 20          // an engine
 	DefaultMaxHandshakes    = 16 << 10         // an engine
 	DefaultSniffTimeout     = 10 * time.Second // of a silent connection
@@ -167,7 +166,6 @@ type Limits struct {
 	LingerTimeout    time.Duration // 0 means not to wait
 	PartialTimeout   time.Duration // of an incomplete message; 0 means none
 	WriteTimeout     time.Duration // without progress; 0 means none
-	PartialTimeout   time.Duration // of a message without progress; 0 means none
 	MaxHandshakes    int           // an engine; negative means no bound
 
 	MaxSessionsPerAddr int // of one remote IP address; 0 means no bound
@@ -234,7 +232,6 @@ func (c Config) withDefaults() Config {
 	setDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
 	setDuration(&c.PartialTimeout, DefaultPartialTimeout)
 	setDuration(&c.WriteTimeout, DefaultWriteTimeout)
-	setDuration(&c.PartialTimeout, DefaultPartialTimeout)
 	setInt(&c.MaxSessions, DefaultMaxSessions)
 	setInt(&c.MaxHandshakes, DefaultMaxHandshakes)
 	setDuration(&c.SniffTimeout, DefaultSniffTimeout)
@@ -272,7 +269,6 @@ func (c *Config) limits() Limits {
 		LingerTimeout:    c.LingerTimeout,
 		PartialTimeout:   c.PartialTimeout,
 		WriteTimeout:     c.WriteTimeout,
-		PartialTimeout:   c.PartialTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
 
 		MaxSessionsPerAddr: c.MaxSessionsPerAddr,

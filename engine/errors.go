@@ -53,10 +53,6 @@ var (
 	// ErrWriteTimeout: the peer took no bytes for Config.WriteTimeout.
 	ErrWriteTimeout = errors.New("engine: write timeout")
 
-	// ErrPartialTimeout: the peer began a message, and neither finished it nor sent
-	// enough of it in Config.PartialTimeout.
-	ErrPartialTimeout = errors.New("engine: partial message timeout")
-
 	// ErrRefused: the engine or the peer didn't admit the connection.
 	ErrRefused = errors.New("engine: refused")
 
@@ -109,8 +105,8 @@ func (e closedError) Is(target error) bool { return target == ErrClosed || targe
 // true for a lost, refused, timed-out or shut-down connection, and false where the same
 // attempt would fail in the same way (a protocol error, a message too large).
 func Retryable(err error) bool {
-	for _, e := range [...]error{ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout,
-		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout, ErrPartialTimeout} {
+	for _, e := range [...]error{ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout, ErrPartialTimeout,
+		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -42,15 +42,8 @@ func (t *largeTable) reserve(size int) (uint32, bool) {
 	return uint32(len(t.items) - 1), true
 }
 
-// mayTake reports whether there may be room for size bytes; put decides.
-func (t *largeTable) mayTake(size int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.bytes == 0 || t.bytes+size <= t.limit
-}
-
-// crowded reports whether the table is more than half full.
-func (t *largeTable) crowded() bool {
+// put stores l under an index that was reserved for its block's size.
+func (t *largeTable) put(i uint32, l *largeMessage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.items[i] = l

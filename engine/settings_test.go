@@ -12,11 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
-	"github.com/millrace/millrace/quicbridge"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // proof says how it is known that a setting is read: by a check of its own, or
@@ -63,7 +61,7 @@ var configProofs = map[string]proof{
 	"HandshakeTimeout":   {check: checkHandshakeTimeout},
 	"SniffTimeout":       {check: checkSniffTimeout},
 	"IdleTimeout":        {test: "TestIdleTimeout", why: "by default no session ends so"},
-	"PartialTimeout":     {check: checkPartialTimeout},
+	"PartialTimeout":     {test: "TestPartialTimeout", why: "the default is longer than it waits"},
 	"WriteTimeout":       {test: "TestWriteTimeout", why: "the default is longer than it waits"},
 	"MaxSessions":        {test: "TestMaxSessions", why: "the fourth session must be refused"},
 	"MaxSessionsPerAddr": {test: "TestMaxSessionsPerAddr", why: "the third session of an address must be refused"},
@@ -240,37 +238,6 @@ func checkSniffTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, long)
-}
-
-// checkPartialTimeout is checkHandshakeTimeout for the rest of a packet, on a stream
-// of QUIC.
-func checkPartialTimeout(t *testing.T) {
-	begin := func(limit time.Duration) *quic.Conn {
-		_, addr := serve(t, engine.Config{Handler: echo, PartialTimeout: limit}, quicbridge.QUIC(quicbridge.Config{}))
-		q, err := quic.DialAddr(t.Context(), addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{quicbridge.ALPN}}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = q.CloseWithError(0, "") })
-		s, err := q.OpenStream()
-		if err == nil {
-			_, err = s.Write(ping[:1])
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return q
-	}
-	long := begin(time.Hour)
-	time.Sleep(ahead)
-	select {
-	case <-begin(100 * time.Millisecond).Context().Done():
-	case <-time.After(20 * time.Second):
-		t.Error("a packet that is begun and not finished has no end")
-	}
-	if err := long.Context().Err(); err != nil {
-		t.Error("the connection with an hour of time ended first: ", context.Cause(long.Context()))
-	}
 }
 
 // unread are settings with which much can wait for a peer that doesn't read.

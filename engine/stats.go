@@ -74,7 +74,6 @@ var reasons = [...]struct {
 	{ErrIdleTimeout, "idle_timeout"},
 	{ErrPartialTimeout, "partial_timeout"},
 	{ErrWriteTimeout, "write_timeout"},
-	{ErrPartialTimeout, "partial_timeout"},
 	{ErrSlowConsumer, "slow_consumer"},
 	{ErrHandlerPanic, "handler_panic"},
 	{ErrTLSHandshake, "tls_handshake"},
