@@ -180,6 +180,7 @@ func resumeStalledTask(arg any) error {
 	for _, conn := range queue {
 		conn.backlog &^= waiting
 		conn.resume()
+		conn.checked()
 	}
 	return nil
 }

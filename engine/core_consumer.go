@@ -25,7 +25,7 @@ type consumer struct {
 	handler Handler
 	m       framing.Message // lent to the callback that is running
 	replies Replies
-	several bool // more messages of the session follow: its replies are worth collecting
+	collect bool // more messages of the session follow, so that its replies are worth collecting
 
 	dirty []*Session // corked: flushed at the end of the batch
 }
@@ -71,14 +71,14 @@ func (c *consumer) record(kind uint32, p []byte) {
 	switch kind {
 	case recordPackets:
 		defer s.recoverPanic()
-		c.packets(s, p, false)
+		c.packets(s, p)
 	case recordMessages:
 		defer s.recoverPanic()
 		c.messages(s, p)
 	case recordLarge:
 		defer s.recoverPanic()
 		if s.closing.Load() != closingAll {
-			c.several = false
+			c.collect = false
 			c.handle(s, &large.m, true)
 		}
 	case recordOpen:
@@ -92,10 +92,10 @@ func (c *consumer) record(kind uint32, p []byte) {
 
 // packets handles the packets that lie whole at the start of b, and returns their
 // size in bytes and their number. It stops before a packet that Decode refuses, and
-// when the session ends; with pausable also when it may not be read. It calls
+// when the session ends; on the loop also when the session may not be read. It calls
 // OnMessage itself, as handle does: that is worth a tenth of a message's cost.
-func (c *consumer) packets(s *Session, b []byte, pausable bool) (size, count int) {
-	limit, h := c.core.engine.lim.MaxMessageSize, c.handler
+func (c *consumer) packets(s *Session, b []byte) (size, count int) {
+	limit, h, inline := c.core.engine.lim.MaxMessageSize, c.handler, c.core.inline
 	for len(b)-size >= packet.HeaderSize && s.closing.Load() != closingAll {
 		p := b[size:]
 		head := packet.ReadHeader(p)
@@ -105,7 +105,7 @@ func (c *consumer) packets(s *Session, b []byte, pausable bool) (size, count int
 		}
 		fillPacket(&c.m, head, p[packet.HeaderSize:n:n])
 		if count == 0 {
-			c.several = n < len(p)
+			c.collect = n < len(p)
 		}
 		size += n
 		count++
@@ -113,7 +113,7 @@ func (c *consumer) packets(s *Session, b []byte, pausable bool) (size, count int
 		if c.replies.overtaken.Load() {
 			c.replies.close(false)
 		}
-		if pausable && s.reading.Load() != 0 {
+		if inline && s.reading.Load() != 0 {
 			break
 		}
 	}
@@ -125,7 +125,7 @@ func (c *consumer) messages(s *Session, p []byte) {
 	for off := 0; off < len(p) && s.closing.Load() != closingAll; {
 		n := getMessage(p[off:], &c.m)
 		if off == 0 {
-			c.several = n < len(p)
+			c.collect = n < len(p)
 		}
 		off += n
 		c.handle(s, &c.m, true)

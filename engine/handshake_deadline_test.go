@@ -39,7 +39,7 @@ func TestHandshakeDeadlineWithoutSniffTimeout(t *testing.T) {
 	for name, input := range map[string]string{"whole": "hel", "split": "hel", "silent": ""} {
 		t.Run(name, func(t *testing.T) {
 			e, addr := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 500 * time.Millisecond, SniffTimeout: -1},
-				overTLS(), hello{engine.Packets()}, hello{engine.Packets()})
+				overTLS(), hello{engine.Packets()}, engine.Packets())
 			var c *tls.Conn
 			if name == "split" {
 				c, _ = dialTLSSlowly(t, e, addr, func() {})

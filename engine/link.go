@@ -146,7 +146,7 @@ func (c *linkConn) close(reason error, abort bool) {
 	s := c.session
 	s.out.mu.Lock()
 	s.phase = max(s.phase, phaseClosing)
-	s.setReasonLocked(reason)
+	s.setReasonLocked(reason, closingAll)
 	s.out.mu.Unlock()
 	c.wakeDeliverers()
 	defer func() {

@@ -12,8 +12,8 @@ import (
 // unchanged.
 var errRingFull = errors.New("engine: the ring is full")
 
-// A recordWriter puts one session's records into a core's ring: every record is
-// written here. The loop has one, and each Delivery of a transport. Messages that
+// A recordWriter puts the records of one session at a time into a core's ring: every
+// record is written here. The loop has one, and each Delivery of a transport. Messages that
 // follow each other share a record until publish. One goroutine uses it at a time.
 type recordWriter struct {
 	core  *core
@@ -75,9 +75,9 @@ func (w *recordWriter) control(s *Session, kind uint32) error {
 	return nil
 }
 
-// large publishes a message by reference, in a block of size bytes, which make
+// large publishes a message by reference, in a block of size bytes, which message
 // returns when there is space for it.
-func (w *recordWriter) large(s *Session, size int, make func() *largeMessage) error {
+func (w *recordWriter) large(s *Session, size int, message func() *largeMessage) error {
 	w.publish()
 	t := &w.core.large
 	i, ok := t.reserve(size)
@@ -93,7 +93,7 @@ func (w *recordWriter) large(s *Session, size int, make func() *largeMessage) er
 		t.release(i, size)
 		return err
 	}
-	t.put(i, make())
+	t.put(i, message())
 	binary.LittleEndian.PutUint32(claim.Buf[recordIDSize:], i)
 	w.commit(claim, recordLarge)
 	return nil

@@ -138,6 +138,22 @@ func (r *Replies) recoverAppend(err *error) {
 	}
 }
 
+// replyBuffer implements connection. For m of the callback that is running it
+// opens the consumer's buffer if more messages follow.
+func (c *socketConn) replyBuffer(m *framing.Message) *Replies {
+	k := &c.core().consumer
+	if m != &k.m {
+		return nil // a clone, a large message, or on another goroutine
+	}
+	if k.replies.session == c.session {
+		return &k.replies
+	}
+	if !k.collect || c.kind == codecStateful {
+		return nil
+	}
+	return k.openReplies(c.session)
+}
+
 // openReplies opens the consumer's buffer for s if nothing is queued there, and
 // returns it, or nil.
 func (c *consumer) openReplies(s *Session) *Replies {
@@ -146,7 +162,7 @@ func (c *consumer) openReplies(s *Session) *Replies {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	if s.out.pending > 0 || s.phase != phaseOpen || conn.outputState() != outputIdle {
-		c.several = false // not again before the next run of messages
+		c.collect = false // not again before the next run of messages
 		return nil
 	}
 	if r.block == nil {

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -44,7 +43,7 @@ type Session struct {
 	phase  phase
 	opened bool // phase was phaseOpen: an ending session does not tell
 	holds  int32
-	ending error // why the end comes after the messages
+	ending error // the reason of the end record; of a refused connection, why it is refused
 	out    Outbox
 }
 
@@ -262,36 +261,6 @@ func (s *Session) visible() bool {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	return s.opened
-}
-
-// setReasonLocked makes reason the reason why s ends, if it is the first.
-func (s *Session) setReasonLocked(reason error) {
-	closing := closingAll
-	if errors.Is(reason, ErrConnectionLost) {
-		closing = closingSends
-	}
-	s.closing.Store(max(s.closing.Load(), closing))
-	if s.out.refused == nil {
-		s.out.refused = reason
-		s.out.wakeWaiters()
-	}
-}
-
-// messagesHandled is called by the consumer at the end record: all messages
-// before the end have been handled. The end waits for Release of every Hold,
-// unless the peer broke the protocol.
-func (s *Session) messagesHandled() {
-	defer s.conn.callbackLock().lock().unlock() // behind the delivery that is under way
-	s.out.mu.Lock()
-	reason := s.ending
-	hold := s.holds > 0 && s.phase <= phaseHeld && (errors.Is(reason, ErrPeerClosed) || errors.Is(reason, ErrShutdown))
-	if hold {
-		s.phase = phaseHeld
-	}
-	s.out.mu.Unlock()
-	if !hold {
-		s.conn.close(reason, false)
-	}
 }
 
 // recoverPanic turns a panic of a callback, a codec or a Link into the end of

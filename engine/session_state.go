@@ -2,14 +2,16 @@ package engine
 
 import "fmt"
 
-// A session's state is five small enumerations and one set. Each has one owner:
+// A session's state is small enumerations and sets. Each has one owner:
 //
 //	phase    Session     the conversation: may it send, is it ending?   guarded by out.mu
 //	stage    socketConn  what the next input bytes are                  the loop's
 //	input    socketConn  what happens to input bytes                    the loop's
 //	backlog  socketConn  what the loop still has to do, in order        the loop's
+//	awaits   deadlines   what the session's deadline is for             the loop's
 //	output   socketConn  who writes to the socket                       guarded by out.mu
-//	closing  Session     phase as callbacks and senders see it          atomic, written under out.mu
+//	closing  Session     which calls and callbacks have ended           atomic, written under out.mu
+//	reading  Session     reasons not to read (session_reading.go)       atomic
 //
 // phase, stage and input only grow. A session of a Transport has a phase and a
 // closing state only; its Link keeps the others.
@@ -19,15 +21,21 @@ import "fmt"
 //
 //	phase ->  handshake -> open -> held -> closing -> drained -> ended
 //
-//	              | the peer ends, Shutdown          | Close, errors in the bytes        | Abort, write errors
-//	  open  ------+--> (end record) --> holds? held -+--> closing --> all is written --> drained --> the peer's
-//	                                                 |    end was read, or LingerTimeout has passed --> ended
-//	                                                 +-----------------------------------> ended
+//	  open, handshake   the peer ends its side, Shutdown, bad bytes, idle: an end record follows the messages;
+//	                    when it is handled: holds and an orderly reason -> held, else -> closing
+//	  held              the last Release -> closing
+//	  any of these      Close -> closing; a failed write -> drained, output broken: what the peer sent is still read;
+//	                    Abort, a failed read, a slow consumer -> ended
+//	  closing           all is written -> drained
+//	  drained           the peer's end was read, or LingerTimeout has passed -> ended
 //
-//	output -> idle <-> replies            the core's reply buffer is open, in front of the outbox
-//	          idle <-> writing -> full -> blocked -> full ...   (retry: room came while full)
-//	          idle <-> writing -> scheduled -> writing          a flush used up its budget
-//	          writing -> broken                                 a write failed
+//	output -> idle <-> replies                the core's reply buffer is open, in front of the outbox
+//	          idle -> writing -> idle         all is written
+//	          writing -> full                 a write found the socket full; one more is tried
+//	          full -> blocked -> full         it was full again; the poller reports space
+//	          full -> retry -> full           the poller reports space while a goroutine writes
+//	          writing, full -> scheduled -> writing    the flush used up its budget; the loop writes on
+//	          writing, full, retry -> broken  a write failed
 //
 // legalStates is the table that checkState enforces in builds with the race detector.
 
@@ -61,12 +69,13 @@ type input uint8
 
 const (
 	inputFlowing  input = iota // read when the poller says so
-	inputFinal                 // read to the end: the poller has reported it, and may report nothing more
+	inputFinal                 // read until the end or an error: a short read no longer means that the socket is drained
 	inputDraining              // read and dropped: the session is ending
-	inputEnded                 // the end was read
+	inputEnded                 // the end, or an error, was read
 )
 
-// backlog is what a connection's loop still has to do, in the order of the bits.
+// backlog is what a connection's loop still has to do, in the order of the bits, and
+// whether it waits for ring space before it does anything.
 type backlog uint8
 
 const (
@@ -98,7 +107,8 @@ const (
 // descriptor.
 func (o output) writing() bool { return o >= outputWriting && o <= outputRetry }
 
-// closing is the part of phase that is read without a lock.
+// Session.closing says which calls and callbacks of a session have ended. It is read
+// without a lock.
 const (
 	closingNot   uint32 = iota
 	closingSends        // nothing can be sent any more; received messages are still handled
@@ -143,7 +153,7 @@ func checkState(c *socketConn) {
 		{s.phase >= phaseClosing && s.out.refused == nil, "an ending session has no reason"},
 		{(due&dueMessage != 0) != (c.undelivered != nil), "dueMessage without a message, or the reverse"},
 		{due&dueTail != 0 && (c.input >= inputDraining || c.tail == nil), "dueTail without a tail to decode"},
-		{due&(dueOpen|dueMessage) != 0 && due&waiting == 0, "a record waits for space, but not in the queue"},
+		{due&(dueOpen|dueMessage|dueEnd|dueClosed) != 0 && due&waiting == 0, "a record waits for space, but not in the queue"},
 		{c.stage == stageGone && (c.tail != nil || c.timer.Armed() || due&(dueTail|dueShutdown) != 0), "a closed connection holds something"},
 		{c.stage == stageGone && out.writing(), "a closed descriptor is written to"},
 		{out == outputBroken && s.phase < phaseDrained, "a broken connection is open"},

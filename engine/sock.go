@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/internal/reactor"
 )
 
 // socketConn is the connection of a session on a stream socket of the reactor,
-// with or without TLS. The path of the bytes through it is sock_read.go,
-// sock_decode.go, the handler, sock_write.go; session_state.go has its states.
+// with or without TLS. Its bytes go through sock_read.go, sock_decode.go,
+// record_writer.go, the ring, core_consumer.go, the handler, reply.go, outbox.go and
+// sock_write.go. session_state.go has its states.
 type socketConn struct {
 	socketWriter
 	sock reactor.Conn
@@ -22,12 +22,12 @@ type socketConn struct {
 	inputTail
 	undelivered *largeMessage
 	deadlines
-	stage   stage
-	input   input
-	backlog backlog
-	kind    codecKind
-	again   bool // queued in the loop for another read
-	refused bool // at admission, for session.ending: it exists to be told so, and is counted as refused
+	stage      stage
+	input      input
+	backlog    backlog
+	kind       codecKind
+	readQueued bool // queued in the loop for another read
+	refused    bool // at admission, for session.ending: it exists to be told so, and is counted as refused
 }
 
 // codecKind is what the engine knows about a connection's codec.
@@ -126,22 +126,6 @@ func (c *socketConn) setCodec(codec Codec) {
 	case StatelessCodec:
 		c.kind = codecStateless
 	}
-}
-
-// replyBuffer implements connection. For m of the callback that is running it
-// opens the consumer's buffer if more messages follow.
-func (c *socketConn) replyBuffer(m *framing.Message) *Replies {
-	k := &c.core().consumer
-	if m != &k.m {
-		return nil // a clone, or on another goroutine
-	}
-	if k.replies.session == c.session {
-		return &k.replies
-	}
-	if !k.several || c.kind == codecStateful {
-		return nil
-	}
-	return k.openReplies(c.session)
 }
 
 // localAddr implements connection.

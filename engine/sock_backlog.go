@@ -97,32 +97,4 @@ func (c *socketConn) post(due backlog) {
 	}
 }
 
-// endBehindMessages ends the session in an orderly way when the messages that
-// were received before have been handled. No more input is taken. On the loop.
-func (c *socketConn) endBehindMessages(reason error) {
-	s := c.session
-	if c.input >= inputDraining {
-		return
-	}
-	c.stopInput(inputDraining)
-	if c.stage != stageOpen {
-		c.close(reason, false)
-		return
-	}
-	s.out.mu.Lock()
-	s.ending = reason
-	s.out.mu.Unlock()
-	c.post(dueEnd)
-}
-
-// drain implements connection: the session ends with ErrShutdown when the bytes
-// that were read are decoded and their messages handled. A paused one is waited for.
-func (c *socketConn) drain() {
-	if c.input >= inputDraining {
-		return
-	}
-	c.backlog |= dueShutdown
-	c.resume()
-}
-
 var _ reactor.Handler = (*socketConn)(nil)

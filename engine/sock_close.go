@@ -1,11 +1,106 @@
 package engine
 
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// inputEnds ends the session behind its messages: the end of the input was read.
+func (c *socketConn) inputEnds(reason error) {
+	c.endBehindMessages(reason)
+	c.input = inputEnded
+	c.settle() // the peer's end may be all that was missing
+}
+
+// stopInput makes c drop what arrives from now on; as is the new state.
+func (c *socketConn) stopInput(as input) {
+	c.input = max(c.input, as)
+	c.backlog &^= dueTail | dueShutdown
+	c.partialEnds = 0
+	if !c.core().decoding { // else process does it
+		c.keep(nil)
+	}
+}
+
+// discardInput reads and drops what the peer still sends to an ending session,
+// to find its end.
+func (c *socketConn) discardInput() {
+	if c.input == inputEnded {
+		return
+	}
+	n, err := c.core().loop.Read(c.sock.FD, c.core().readBuf)
+	switch {
+	case n > 0:
+		c.readAgain()
+	case err == unix.EAGAIN:
+	default:
+		c.input = inputEnded
+		c.settle()
+	}
+}
+
+// peerEnd is the reason of a session whose peer has ended its side.
+func (i *inputTail) peerEnd() error {
+	if i.tail != nil {
+		return fmt.Errorf("%w in the middle of a message: %w", ErrPeerClosed, io.ErrUnexpectedEOF)
+	}
+	return ErrPeerClosed
+}
+
+// endBehindMessages ends the session in an orderly way when the messages that
+// were received before have been handled. No more input is taken. On the loop.
+func (c *socketConn) endBehindMessages(reason error) {
+	s := c.session
+	if c.input >= inputDraining {
+		return
+	}
+	c.stopInput(inputDraining)
+	if c.stage != stageOpen {
+		c.close(reason, false)
+		return
+	}
+	s.out.mu.Lock()
+	s.ending = reason
+	s.out.mu.Unlock()
+	c.post(dueEnd)
+}
+
+// drain implements connection: the session ends with ErrShutdown when the bytes
+// that were read are decoded and their messages handled. A paused one is waited for.
+func (c *socketConn) drain() {
+	if c.input >= inputDraining {
+		return
+	}
+	c.backlog |= dueShutdown
+	c.resume()
+}
+
+// messagesHandled is called by the consumer at the end record: all messages
+// before the end have been handled. If the peer ended its side or the engine shuts
+// down, the end waits for the Release of every Hold.
+func (s *Session) messagesHandled() {
+	defer s.conn.callbackLock().lock().unlock() // behind the delivery that is under way
+	s.out.mu.Lock()
+	reason := s.ending
+	hold := s.holds > 0 && s.phase <= phaseHeld && (errors.Is(reason, ErrPeerClosed) || errors.Is(reason, ErrShutdown))
+	if hold {
+		s.phase = phaseHeld
+	}
+	s.out.mu.Unlock()
+	if !hold {
+		s.conn.close(reason, false)
+	}
+}
+
 // close implements connection.
 func (w *socketWriter) close(reason error, abort bool) {
 	s := w.session
 	s.out.mu.Lock()
 	if abort {
-		w.failLocked(reason)
+		w.failLocked(reason, closingAll)
 	} else {
 		w.closeLocked(reason)
 	}
@@ -20,7 +115,7 @@ func (w *socketWriter) closeLocked(reason error) {
 		return
 	}
 	s.phase = phaseClosing
-	s.setReasonLocked(reason)
+	s.setReasonLocked(reason, closingAll)
 	w.goodbyeLocked(reason)
 	w.kickLocked()
 	_ = w.core().loop.Trigger(settleTask, w.conn())
@@ -52,14 +147,15 @@ func (w *socketWriter) goodbyeLocked(reason error) {
 }
 
 // failLocked ends the session at once: queued bytes are dropped, and the
-// descriptor is closed by the loop when no writer uses it.
-func (w *socketWriter) failLocked(reason error) {
+// descriptor is closed by the loop when no writer uses it. With closingSends the
+// messages that were received are still handled.
+func (w *socketWriter) failLocked(reason error, closing uint32) {
 	s := w.session
 	if s.phase == phaseEnded {
 		return
 	}
 	s.phase = phaseEnded
-	s.setReasonLocked(reason)
+	s.setReasonLocked(reason, closing)
 	s.out.discard(reason)
 	if w.outputState() == outputReplies {
 		s.core.consumer.replies.overtaken.Store(true)
@@ -74,8 +170,18 @@ func (w *socketWriter) failLocked(reason error) {
 func (w *socketWriter) breakLocked(reason error) {
 	s := w.session
 	s.phase = max(s.phase, phaseDrained)
-	s.setReasonLocked(reason)
+	s.setReasonLocked(reason, closingSends)
 	s.out.discard(reason)
+}
+
+// setReasonLocked makes reason the reason why s ends, if it is the first, and raises
+// closing.
+func (s *Session) setReasonLocked(reason error, closing uint32) {
+	s.closing.Store(max(s.closing.Load(), closing))
+	if s.out.refused == nil {
+		s.out.refused = reason
+		s.out.wakeWaiters()
+	}
 }
 
 // settleTask moves an ending session on, on its loop.
@@ -150,4 +256,11 @@ func neverOpened(c *socketConn) {
 	}
 	e.countRefused(s.Err(), s.remote, s.listener)
 	s.core.leave(s)
+}
+
+// stopIfClosed stops the input of a session that its handler, or a panic, has ended.
+func (c *socketConn) stopIfClosed() {
+	if c.session.closing.Load() == closingAll && c.input < inputDraining {
+		c.stopInput(inputDraining)
+	}
 }

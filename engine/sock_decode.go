@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"unsafe"
 
 	"github.com/millrace/millrace/framing"
@@ -20,7 +19,7 @@ func (c *socketConn) process(b []byte, seen int) {
 	rest := c.decode(b, seen)
 	k.decoding = false
 	k.records.publish()
-	c.stopMuted()
+	c.stopIfClosed()
 	if c.input >= inputDraining {
 		rest = nil
 	}
@@ -44,7 +43,7 @@ func (c *socketConn) decode(b []byte, seen int) (rest []byte) {
 	if k.inline {
 		k.consumer.cork(c.session)
 	}
-	for more := true; more && !c.stopped(len(b)); seen = 0 { // a stage has seen nothing of what another one left
+	for more := true; more && !c.mustStop(len(b)); seen = 0 { // a stage has seen nothing of what another one left
 		switch c.stage {
 		case stageProxyHeader:
 			b, more = c.decodeProxyHeader(b)
@@ -64,10 +63,10 @@ func (c *socketConn) decode(b []byte, seen int) (rest []byte) {
 	return b
 }
 
-// stopped reports whether decoding must stop in front of left bytes: there are
+// mustStop reports whether decoding must stop in front of left bytes: there are
 // none, the session ends, it may not be read, or a record waits for ring space.
 // Whole messages may be among the bytes.
-func (c *socketConn) stopped(left int) bool {
+func (c *socketConn) mustStop(left int) bool {
 	if left == 0 || c.input >= inputDraining {
 		return true
 	}
@@ -76,112 +75,6 @@ func (c *socketConn) stopped(left int) bool {
 	}
 	c.backlog |= dueTail
 	return true
-}
-
-// stopMuted stops the input of a session that its handler, or a panic, has ended.
-func (c *socketConn) stopMuted() {
-	if c.session.closing.Load() == closingAll && c.input < inputDraining {
-		c.stopInput(inputDraining)
-	}
-}
-
-// sniff finds the protocol of an accepted connection by its first bytes; false
-// if they are too few, or the session ends.
-func (c *socketConn) sniff(b []byte) bool {
-	for _, p := range c.session.listener.streams {
-		switch p.protocol.Match(b) {
-		case MatchYes:
-			c.adopt(p)
-			return true
-		case MatchMore: // a later protocol may not win while this one is undecided
-			if len(b) < minBlockSize {
-				c.firstBytes()
-				return false
-			}
-		case MatchNo:
-		}
-	}
-	c.endBehindMessages(errUnknownProtocol)
-	return false
-}
-
-// adopt gives c the protocol that it speaks.
-func (c *socketConn) adopt(p *streamProtocol) {
-	s := c.session
-	defer c.stopMuted()
-	defer s.recoverPanic() // of a custom protocol
-	s.transport = p.stats
-	if c.tls != nil {
-		s.transport = p.secure
-	}
-	s.transport.active.Add(1)
-	codec := p.protocol.Accept(s)
-	if codec == nil {
-		panic("engine: StreamProtocol.Accept returned no codec")
-	}
-	h, ok := codec.(Handshaker)
-	handshake := ok && h.NeedsHandshake()
-	c.setCodec(codec)
-	c.stage = stageHandshake
-	switch {
-	case c.refused:
-		c.stopInput(inputDraining)
-		c.close(s.ending, false) // Goodbye refuses it in the protocol's way
-	case handshake:
-		c.firstBytes()
-	default:
-		s.Establish()
-	}
-}
-
-// Establish opens the session: its protocol's handshake is complete. OnOpen
-// follows, then messages. For a Codec, from Decode only, once.
-func (s *Session) Establish() {
-	if c, ok := s.conn.(*socketConn); ok {
-		c.establish()
-	}
-}
-
-func (c *socketConn) establish() {
-	s := c.session
-	if c.stage != stageHandshake || c.input >= inputDraining {
-		return
-	}
-	s.out.mu.Lock()
-	if s.phase == phaseHandshake {
-		s.phase, s.opened = phaseOpen, true
-	}
-	opened := s.opened
-	s.out.mu.Unlock()
-	if !opened { // its connection broke meanwhile
-		c.stopInput(inputDraining)
-		return
-	}
-	c.stage = stageOpen
-	if s.listener != nil {
-		s.core.engine.admission.endHandshake()
-	}
-	c.lastRead = s.core.deadline(0)
-	c.startDeadline(deadlineNone, 0)
-	s.transport.opened.Add(1)
-	c.post(dueOpen)
-}
-
-// SendControl queues a whole control frame, copied, ahead of queued messages.
-// It works before Establish too, which is how a handshake answers. For a Codec.
-// Errors: ErrWouldBlock when 4 KiB of control frames wait, else as Send.
-func (s *Session) SendControl(frame []byte) error {
-	c, ok := s.conn.(*socketConn)
-	if !ok {
-		return errors.ErrUnsupported // a Transport makes its own
-	}
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	if err := s.out.appendControl(frame); err != nil {
-		return err
-	}
-	c.kickLocked()
-	return nil
 }
 
 // decodeMessages decodes and delivers messages, and the frames of the protocol's
@@ -193,7 +86,7 @@ func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool)
 	s, k := c.session, c.session.core
 	delivered, limit := 0, k.engine.lim.MaxMessageSize+maxFrameOverhead
 	if k.inline {
-		k.consumer.several = false
+		k.consumer.collect = false
 	}
 	for len(b) > 0 {
 		n, ok, err := c.codec.Decode(s, b, seen, k.inbound)
@@ -220,12 +113,12 @@ func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool)
 			case s.closing.Load() == closingAll:
 				c.stopInput(inputDraining)
 			default:
-				k.consumer.several = k.consumer.several || len(b) > 0
+				k.consumer.collect = k.consumer.collect || len(b) > 0
 				k.consumer.handle(s, k.inbound, true)
 			}
 		}
 		if c.input >= inputDraining || c.backlog&waiting != 0 || s.reading.Load() != 0 {
-			c.stopped(len(b))
+			c.mustStop(len(b))
 			break
 		}
 	}
@@ -293,20 +186,17 @@ func aliases(b, p []byte) bool {
 func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 	s, k := c.session, c.session.core
 	limit, delivered := k.engine.lim.MaxMessageSize, 0
-	for !c.stopped(len(b)) {
+	for !c.mustStop(len(b)) {
 		var size, count int
 		if k.inline {
-			size, count = k.consumer.packets(s, b, true)
+			size, count = k.consumer.packets(s, b)
 		} else if size, count = packet.Run(b, limit, k.share-recordIDSize); size > 0 && k.records.packets(s, b[:size]) != nil {
 			k.stall(c)
 			continue
 		}
-		b, delivered = b[size:], delivered+count
-		if size > 0 && !k.inline {
+		if size > 0 { // whether to go on is decided in one place, above
+			b, delivered = b[size:], delivered+count
 			continue
-		}
-		if c.stopped(len(b)) {
-			break
 		}
 		// The start of a packet, a wrong one, one that is too large for a record, or,
 		// inline, one behind the end of the session.

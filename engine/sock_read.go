@@ -26,8 +26,8 @@ func (c *socketConn) OnEvent(ev reactor.Event) {
 
 // readAgain reads once more after the loop's other ready sockets.
 func (c *socketConn) readAgain() {
-	if !c.again {
-		c.again = true
+	if !c.readQueued {
+		c.readQueued = true
 		c.core().loop.Again((*readTurn)(c))
 	}
 }
@@ -38,7 +38,7 @@ type readTurn socketConn
 // OnEvent reads.
 func (t *readTurn) OnEvent(reactor.Event) {
 	c := (*socketConn)(t)
-	c.again = false
+	c.readQueued = false
 	c.read()
 	c.checked()
 }
@@ -109,40 +109,9 @@ func (c *socketConn) readFailed(err error) {
 		c.inputEnds(c.peerEnd())
 	default:
 		c.stopInput(inputEnded)
-		c.close(fmt.Errorf("%w: read: %w", ErrConnectionLost, err), true)
-	}
-}
-
-// inputEnds ends the session behind its messages: the end of the input was read.
-func (c *socketConn) inputEnds(reason error) {
-	c.endBehindMessages(reason)
-	c.input = inputEnded
-	c.settle() // the peer's end may be all that was missing
-}
-
-// stopInput makes c drop what arrives from now on; as is the new state.
-func (c *socketConn) stopInput(as input) {
-	c.input = max(c.input, as)
-	c.backlog &^= dueTail | dueShutdown
-	c.partialEnds = 0
-	if !c.core().decoding { // else process does it
-		c.keep(nil)
-	}
-}
-
-// discardInput reads and drops what the peer still sends to an ending session,
-// to find its end.
-func (c *socketConn) discardInput() {
-	if c.input == inputEnded {
-		return
-	}
-	n, err := c.core().loop.Read(c.sock.FD, c.core().readBuf)
-	switch {
-	case n > 0:
-		c.readAgain()
-	case err == unix.EAGAIN:
-	default:
-		c.input = inputEnded
-		c.settle()
+		out := &c.session.out
+		out.mu.Lock()
+		c.failLocked(fmt.Errorf("%w: read: %w", ErrConnectionLost, err), closingSends)
+		out.mu.Unlock()
 	}
 }

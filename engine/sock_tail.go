@@ -1,10 +1,5 @@
 package engine
 
-import (
-	"fmt"
-	"io"
-)
-
 // smallTail is the largest incomplete tail in bytes that is copied in front of
 // the next read; above it the read goes behind the tail in place, so that a large
 // message in small pieces is copied a constant number of times.
@@ -92,12 +87,4 @@ func (i *inputTail) keep(b []byte) {
 		full := t.b[:cap(t.b)]
 		t.b = full[:copy(full, b)]
 	}
-}
-
-// peerEnd is the reason of a session whose peer has ended its side.
-func (i *inputTail) peerEnd() error {
-	if i.tail != nil {
-		return fmt.Errorf("%w in the middle of a message: %w", ErrPeerClosed, io.ErrUnexpectedEOF)
-	}
-	return ErrPeerClosed
 }

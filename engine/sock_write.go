@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -46,7 +47,7 @@ func (w *socketWriter) send(m *framing.Message) (err error) {
 			if w.outputState() == outputReplies {
 				return ErrWouldBlock // not the peer is slow, but the callback that is running
 			}
-			w.failLocked(err)
+			w.failLocked(err, closingAll)
 		}
 		return err
 	}
@@ -71,6 +72,23 @@ func (w *socketWriter) sendContext(ctx context.Context, m *framing.Message) (err
 	}
 	w.congestLocked()
 	w.kickLocked()
+	return nil
+}
+
+// SendControl queues a whole control frame, copied, ahead of queued messages.
+// It works before Establish too, which is how a handshake answers. For a Codec.
+// Errors: ErrWouldBlock when 4 KiB of control frames wait, else as Send.
+func (s *Session) SendControl(frame []byte) error {
+	c, ok := s.conn.(*socketConn)
+	if !ok {
+		return errors.ErrUnsupported // a Transport makes its own
+	}
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if err := s.out.appendControl(frame); err != nil {
+		return err
+	}
+	c.kickLocked()
 	return nil
 }
 

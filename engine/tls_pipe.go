@@ -18,13 +18,13 @@ type tlsLayer struct {
 
 	// Inbound. Guarded by mu during an accepted session's handshake, when the loop
 	// feeds and the handshake's goroutine reads; then the loop's.
-	mu      sync.Mutex
-	more    *sync.Cond // of mu: in, eof or closed changed; nil when nobody can wait
-	in      []byte     // ciphertext not yet read by conn: in held, or the core's buffer
-	held    *block     // what in lies in, when it outlasts the turn
-	eof     bool       // the peer ended before the handshake was done
-	closed  bool       // the session is gone
-	starved bool       // the loop stopped reading because in was large
+	mu        sync.Mutex
+	more      *sync.Cond // of mu: in, eof or closed changed; nil when nobody can wait
+	in        []byte     // ciphertext not yet read by conn: in held, or the core's buffer
+	held      *block     // what in lies in, when it outlasts the turn
+	eof       bool       // the peer ended before the handshake was done
+	closed    bool       // the session is gone
+	inputFull bool       // the loop stopped reading because in was large
 
 	// Owned by the loop.
 	leftover bool  // conn may return more plaintext without any more from the socket
@@ -75,8 +75,8 @@ func (p *tlsPipe) await(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.in) == 0 && !p.eof && !p.closed {
-		if p.starved {
-			p.starved = false
+		if p.inputFull {
+			p.inputFull = false
 			_ = p.sock.core().loop.Trigger(resumeTask, p.sock)
 		}
 		p.more.Wait()
@@ -142,7 +142,7 @@ func (t *tlsLayer) feed(b []byte) {
 	t.held.b = append(t.held.b, b...)
 	t.in = t.held.b[len(t.held.b)-len(t.in)-len(b):]
 	t.more.Signal()
-	t.starved = len(t.in) >= maxHandshakeInput
+	t.inputFull = len(t.in) >= maxHandshakeInput
 }
 
 // full reports whether so much waits for the handshake that the loop must not
@@ -150,7 +150,7 @@ func (t *tlsLayer) feed(b []byte) {
 func (t *tlsLayer) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.starved
+	return t.inputFull
 }
 
 // endInput tells the handshake that the peer sends no more. On the loop.

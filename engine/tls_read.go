@@ -12,7 +12,7 @@ import (
 // and from there, decrypted, behind the tail in the read buffer. It takes one
 // buffer at a time. On the loop.
 func (t *tlsLayer) read() {
-	c, again := t.sock, true
+	c, more := t.sock, true
 	handshaking := c.stage == stageTLSHandshake
 	if handshaking && t.full() {
 		c.backlog |= dueSocket // the handshake resumes the connection when it has read
@@ -26,7 +26,7 @@ func (t *tlsLayer) read() {
 			return
 		}
 		c.received(n)
-		again = n == len(buf)
+		more = n == len(buf)
 		if handshaking {
 			t.feed(buf[:n])
 		} else {
@@ -37,7 +37,7 @@ func (t *tlsLayer) read() {
 		t.decrypt()
 	}
 	switch {
-	case !again && c.input != inputFinal && !t.leftover:
+	case !more && c.input != inputFinal && !t.leftover:
 	case handshaking && t.full():
 		c.backlog |= dueSocket
 	default:
@@ -132,7 +132,7 @@ func (t *tlsLayer) flushAnswers() {
 		return
 	}
 	if s.out.pending > s.out.limits.OutboxLimit+maxSeal {
-		c.failLocked(ErrSlowConsumer)
+		c.failLocked(ErrSlowConsumer, closingAll)
 		return
 	}
 	c.congestLocked()

@@ -1,0 +1,83 @@
+package engine
+
+// sniff finds the protocol of an accepted connection by its first bytes; false
+// if they are too few, or the session ends.
+func (c *socketConn) sniff(b []byte) bool {
+	for _, p := range c.session.listener.streams {
+		switch p.protocol.Match(b) {
+		case MatchYes:
+			c.adopt(p)
+			return true
+		case MatchMore: // a later protocol may not win while this one is undecided
+			if len(b) < minBlockSize {
+				c.firstBytes()
+				return false
+			}
+		case MatchNo:
+		}
+	}
+	c.endBehindMessages(errUnknownProtocol)
+	return false
+}
+
+// adopt gives c the protocol that it speaks.
+func (c *socketConn) adopt(p *streamProtocol) {
+	s := c.session
+	defer c.stopIfClosed()
+	defer s.recoverPanic() // of a custom protocol
+	s.transport = p.stats
+	if c.tls != nil {
+		s.transport = p.secure
+	}
+	s.transport.active.Add(1)
+	codec := p.protocol.Accept(s)
+	if codec == nil {
+		panic("engine: StreamProtocol.Accept returned no codec")
+	}
+	h, ok := codec.(Handshaker)
+	handshake := ok && h.NeedsHandshake()
+	c.setCodec(codec)
+	c.stage = stageHandshake
+	switch {
+	case c.refused:
+		c.stopInput(inputDraining)
+		c.close(s.ending, false) // Goodbye refuses it in the protocol's way
+	case handshake:
+		c.firstBytes()
+	default:
+		s.Establish()
+	}
+}
+
+// Establish opens the session: its protocol's handshake is complete. OnOpen
+// follows, then messages. For a Codec, from Decode only, once.
+func (s *Session) Establish() {
+	if c, ok := s.conn.(*socketConn); ok {
+		c.establish()
+	}
+}
+
+func (c *socketConn) establish() {
+	s := c.session
+	if c.stage != stageHandshake || c.input >= inputDraining {
+		return
+	}
+	s.out.mu.Lock()
+	if s.phase == phaseHandshake {
+		s.phase, s.opened = phaseOpen, true
+	}
+	opened := s.opened
+	s.out.mu.Unlock()
+	if !opened { // its connection broke meanwhile
+		c.stopInput(inputDraining)
+		return
+	}
+	c.stage = stageOpen
+	if s.listener != nil {
+		s.core.engine.admission.endHandshake()
+	}
+	c.lastRead = s.core.deadline(0)
+	c.startDeadline(deadlineNone, 0)
+	s.transport.opened.Add(1)
+	c.post(dueOpen)
+}
