@@ -38,6 +38,7 @@ type Replies struct {
 	packets   int         // the same in a consumer's buffer whose codec writes packets only, else 0
 	messages  int         // in b
 	body      int         // the largest message that may be sent, in bytes
+	slack     int         // bytes that the encoding may add to a message
 	stream    uint64      // of the messages whose replies belong here
 	overtaken atomic.Bool // for a consumer's: written under the session's out.mu
 
@@ -95,11 +96,11 @@ func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
 func (r *Replies) append(m *framing.Message) bool {
 	s, body := r.session, len(m.Ext)+len(m.Payload)
 	if !r.overtaken.Load() && body <= r.body && m.Stream == r.stream && !m.Datagram && r.counted(m) {
-		if len(r.b)+body+encodeSlack > r.limit && r.consumer != nil && len(r.b) > 0 {
+		if len(r.b)+body+r.slack > r.limit && r.consumer != nil && len(r.b) > 0 {
 			r.close(true) // it goes on empty, if the socket takes that much
 			r.consumer.openReplies(s)
 		}
-		if r.session == s && len(r.b)+body+encodeSlack <= r.limit {
+		if r.session == s && len(r.b)+body+r.slack <= r.limit {
 			if b, err := r.encode(m); err == nil {
 				if len(b) > len(r.b) {
 					r.b = b
@@ -175,7 +176,7 @@ func (c *consumer) openReplies(s *Session) *Replies {
 		r.packets = r.limit // so no payload above MaxMessageSize fits
 	}
 	r.consumer, r.session, r.codec = c, s, conn.codec
-	r.messages, r.body = 0, s.out.limits.MaxMessageSize
+	r.messages, r.body, r.slack = 0, s.out.limits.MaxMessageSize, encodeSlack
 	conn.setOutput(outputReplies)
 	return r
 }
@@ -219,7 +220,7 @@ func (r *Replies) take() *block {
 // of that stream. By the delivering goroutine, after Delivery.Begin.
 func (r *Replies) Open(b []byte, stream uint64) {
 	r.b, r.stream, r.messages = b[:0], stream, 0
-	r.limit = cap(b)
+	r.limit, r.slack = cap(b), packet.HeaderSize
 	r.overtaken.Store(false)
 }
 

@@ -114,10 +114,12 @@ func handshakeDoneTask(arg any) error {
 	t.established = true
 	s.out.mu.Unlock()
 	c.stage = stageUnknown
-	if len(s.listener.streams) == 1 {
+	silence := s.core.engine.cfg.SniffTimeout
+	switch {
+	case len(s.listener.streams) == 1:
 		c.adopt(s.listener.streams[0])
-	} else {
-		c.startDeadline(deadlineSilence, s.core.engine.cfg.SniffTimeout)
+	case silence > 0: // else the handshake's deadline stays
+		c.startDeadline(deadlineSilence, silence)
 	}
 	c.read()
 	return nil
