@@ -178,6 +178,7 @@ func (c *consumer) openReplies(s *Session) *Replies {
 	r.consumer, r.session, r.codec = c, s, conn.codec
 	r.messages, r.body, r.slack = 0, s.out.limits.MaxMessageSize, encodeSlack
 	conn.setOutput(outputReplies)
+	c.cork(s) // so that its replies leave with the batch, also if the message was another session's
 	return r
 }
 
