@@ -146,9 +146,10 @@ type ringDrain core
 func (d *ringDrain) OnEvent(reactor.Event) { _ = drainTask((*core)(d)) }
 
 // released is called by the consumer after it has released ring space. It resumes
-// waiting producers once the ring is half empty.
+// waiting producers once the ring and the large table are half empty. An empty ring
+// is enough: the table's space may be reserved by those who wait for the ring's.
 func (c *core) released() {
-	if c.ring.Depth() > c.ring.Cap()/2 || c.large.crowded() {
+	if used := c.ring.Depth(); used > c.ring.Cap()/2 || used > 0 && c.large.crowded() {
 		return
 	}
 	if c.waiters.Load() > 0 {
