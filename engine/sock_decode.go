@@ -28,7 +28,7 @@ func (c *socketConn) process(b []byte, seen int) {
 	if c.backlog&dueTail == 0 {
 		c.seen = int32(len(rest))
 	}
-	c.notePartial()
+	c.notePartial(len(rest) < len(b))
 	if k.inline {
 		k.consumer.flush()
 	}

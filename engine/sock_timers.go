@@ -115,8 +115,10 @@ func (d *deadlines) resumeAt() int64 {
 }
 
 // notePartial starts, moves or ends the deadline of an incomplete message, after
-// input was decoded. The timer is armed only if none is: onTimer sees to the rest.
-func (d *deadlines) notePartial() {
+// input was decoded. fresh reports that the bytes in front of the message were
+// consumed: it is not the one that the deadline was for. The timer is armed only if it
+// would fire too late: onTimer sees to the rest.
+func (d *deadlines) notePartial(fresh bool) {
 	c := d.timer.Owner
 	within := c.core().engine.cfg.PartialTimeout
 	if within == 0 || c.stage != stageOpen {
@@ -127,11 +129,11 @@ func (d *deadlines) notePartial() {
 		return
 	}
 	size := int32(len(c.tail.b))
-	if d.partialEnds != 0 && size >= d.partialSize && size < d.partialSize+partialGrowth {
+	if d.partialEnds != 0 && !fresh && size < d.partialSize+partialGrowth {
 		return // the same message, and not enough more of it
 	}
 	d.partialEnds, d.partialSize = c.core().tick+ticksOf(within)+1, size
-	if !d.timer.Armed() {
+	if !d.timer.Armed() || d.timer.Deadline() > d.partialEnds {
 		d.arm()
 	}
 }

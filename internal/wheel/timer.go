@@ -16,6 +16,9 @@ type Timer[T any] struct {
 // Armed reports whether the timer waits to fire. Like the methods of its wheel, call it from the wheel's goroutine only.
 func (t *Timer[T]) Armed() bool { return t.link != nil }
 
+// Deadline returns the tick at which the timer, which must be armed, will fire.
+func (t *Timer[T]) Deadline() int64 { return int64(t.deadline) }
+
 // push puts t, which must not be armed, at the front of a list.
 func (t *Timer[T]) push(head **Timer[T]) {
 	t.next = *head
