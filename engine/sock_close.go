@@ -108,10 +108,12 @@ func (w *socketWriter) close(reason error, abort bool) {
 }
 
 // closeLocked starts an orderly end: queued bytes are written, then the
-// protocol's goodbye. The first reason stays.
+// protocol's goodbye. The first reason stays. If the connection broke before, the
+// handler now takes no more messages.
 func (w *socketWriter) closeLocked(reason error) {
 	s := w.session
 	if s.phase >= phaseClosing {
+		s.setReasonLocked(reason)
 		return
 	}
 	s.phase = phaseClosing
