@@ -127,17 +127,18 @@ func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool)
 }
 
 // deliver hands one message to the ring. left bytes of input follow it. If the
-// ring is full it keeps the message.
+// ring is full, or the open record waits for space, it keeps the message.
 func (c *socketConn) deliver(m *framing.Message, left int) {
 	s, k := c.session, c.session.core
+	first := c.backlog&waiting == 0
 	if messageSize(m) <= k.share-recordIDSize {
-		if k.records.message(s, m, left) == nil {
+		if first && k.records.message(s, m, left) == nil {
 			return
 		}
 		c.undelivered = copyLarge(m)
 	} else {
 		c.undelivered = c.detach(m, left)
-		if c.deliverAgain() {
+		if first && c.deliverAgain() {
 			return
 		}
 	}
