@@ -149,11 +149,16 @@ func (d *deadlines) onTimer() {
 	if d.writeEnds != 0 && d.writeEnds <= now {
 		d.writeDeadline()
 	}
+	stalled := c.core().stalled.Load() || c.backlog&waiting != 0
 	if d.ends != 0 && d.ends <= now {
 		d.ends = 0
-		d.missed(d.awaits)
+		if stalled && (d.awaits == deadlineSilence || d.awaits == deadlineHandshake) {
+			d.postpone(now + 1) // the peer's bytes may be there, but are not read
+		} else {
+			d.missed(d.awaits)
+		}
 	}
-	held := s.reading.Load() != 0 || c.core().stalled.Load() // the engine does not read
+	held := stalled || c.backlog != 0 || s.reading.Load() != 0 // the engine does not read, or has not yet
 	if idle := d.idleEnds(); idle != 0 && idle <= now && c.input < inputDraining {
 		if held {
 			d.lastRead = now
@@ -172,6 +177,14 @@ func (d *deadlines) onTimer() {
 		d.arm()
 	}
 	c.checked()
+}
+
+// postpone moves the deadline of a connection that is not open to a tick.
+func (d *deadlines) postpone(to int64) {
+	d.ends = to
+	if d.handshakeEnds != 0 {
+		d.handshakeEnds = to
+	}
 }
 
 // missed ends a connection that did not do in time what the deadline was for.
