@@ -194,12 +194,13 @@ func TestIntakeReturnsToZero(t *testing.T) {
 				random := rand.New(rand.NewPCG(1, uint64(i)))
 				for id := range uint32(20) {
 					b := request(t, id, string(make([]byte, random.IntN(1<<(4+random.IntN(15))))))
-					for cut := 0; len(b) > 0; b = b[cut:] {
-						cut = 1 + random.IntN(len(b))
+					for len(b) > 0 {
+						cut := 1 + random.IntN(len(b))
 						if _, err := s.Write(b[:cut]); err != nil {
 							t.Error(err)
 							return
 						}
+						b = b[cut:]
 					}
 					if _, err := next(s); err != nil {
 						t.Error(err)
