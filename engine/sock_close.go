@@ -113,7 +113,7 @@ func (w *socketWriter) close(reason error, abort bool) {
 func (w *socketWriter) closeLocked(reason error) {
 	s := w.session
 	if s.phase >= phaseClosing {
-		s.setReasonLocked(reason)
+		s.setReasonLocked(reason, closingAll)
 		return
 	}
 	s.phase = phaseClosing
