@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/framing"
 )
 
 // dialTLSSlowly makes a TLS handshake whose first byte comes alone, and the rest
@@ -39,7 +40,7 @@ func TestHandshakeDeadlineWithoutSniffTimeout(t *testing.T) {
 	for name, input := range map[string]string{"whole": "hel", "split": "hel", "silent": ""} {
 		t.Run(name, func(t *testing.T) {
 			e, addr := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 500 * time.Millisecond, SniffTimeout: -1},
-				overTLS(), hello{engine.Packets()}, engine.Packets())
+				overTLS(), hello{engine.Packets()}, engine.Framed(framing.Line{}))
 			var c *tls.Conn
 			if name == "split" {
 				c, _ = dialTLSSlowly(t, e, addr, func() {})

@@ -26,7 +26,7 @@ func TestLargeMessageTakesItsSizeOnce(t *testing.T) {
 		protocol engine.Protocol
 		head     []byte
 	}{
-		"packets":       {engine.Packets(), packetHead(size)},
+		"packets":       {engine.Packets(), sizedHead(size)},
 		"length prefix": {engine.Framed(framing.LengthPrefix{}), binary.BigEndian.AppendUint32(nil, size)},
 		"varint":        {engine.Framed(framing.LengthPrefix{Varint: true}), binary.AppendUvarint(nil, size)},
 	} {
@@ -60,7 +60,7 @@ func TestAnnouncedMessageTakesNoMemory(t *testing.T) {
 	e, addr := serve(t, engine.Config{Handler: echo, MaxMessageSize: size, Cores: 1})
 	conn := dial(t, addr)
 	n := allocated(func() {
-		_, _ = conn.Write(append(packetHead(size), make([]byte, sent)...))
+		_, _ = conn.Write(append(sizedHead(size), make([]byte, sent)...))
 		waitFor(t, "the bytes", func() bool { return e.Stats().BytesIn >= sent })
 		_, _ = conn.Write([]byte{0}) // makes room, too
 		waitFor(t, "the bytes", func() bool { return e.Stats().BytesIn > sent })
@@ -70,8 +70,8 @@ func TestAnnouncedMessageTakesNoMemory(t *testing.T) {
 	}
 }
 
-// packetHead is the header of a packet with size bytes of payload.
-func packetHead(size uint32) []byte {
+// sizedHead is the header of a packet with size bytes of payload.
+func sizedHead(size uint32) []byte {
 	head := packet(&framing.Message{})
 	binary.BigEndian.PutUint32(head[10:], size)
 	return head

@@ -103,9 +103,9 @@ func (c *socketConn) readMore() {
 
 // readFailed handles a read that returned no bytes.
 func (c *socketConn) readFailed(err error) {
-	switch {
-	case err == unix.EAGAIN:
-	case err == nil:
+	switch err {
+	case unix.EAGAIN:
+	case nil:
 		c.inputEnds(c.peerEnd())
 	default:
 		c.stopInput(inputEnded)

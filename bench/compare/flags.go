@@ -30,13 +30,16 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	var names, only string
 	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&names, "group", "", "`LIST` of groups, with commas, of "+groupNames(groups)+" (default all; all but open with --revisions and --binaries)")
+	fs.StringVar(&names, "group", "", "`LIST` of groups, with commas, of "+groupNames(groups)+
+		" (default all; all but open with --revisions and --binaries)")
 	fs.StringVar(&only, "only", "", "`NAME`: only contestants whose name holds this; nothing is written then")
 	fs.IntVar(&set.rounds, "rounds", 5, "rounds, 1 to 50")
 	fs.DurationVar(&set.duration, "duration", 1500*time.Millisecond, "measured time a run, up to 1m")
 	fs.DurationVar(&set.warmup, "warmup", 300*time.Millisecond, "load before that, up to 1m")
 	fs.StringVar(&set.write, "write", "bench/RESULTS.md", "`FILE` whose tables are replaced, from the repository's root; empty for none")
-	fs.Func("revisions", "`OLD,NEW`: compare the echo server of two revisions, with nothing else, and write nothing; worktree stands for the files as they are", func(v string) error {
+	const revisions = "`OLD,NEW`: compare the echo server of two revisions, with nothing else, and write nothing; " +
+		"worktree stands for the files as they are"
+	fs.Func("revisions", revisions, func(v string) error {
 		return parsePair(v, &set.revisions)
 	})
 	fs.Func("binaries", "`OLD,NEW`: the same with two builds of cmd/echo", func(v string) error {

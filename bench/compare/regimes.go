@@ -102,7 +102,8 @@ func pairsReport(all []*regime, sides [2]side, set settings) string {
 	fmt.Fprintf(&b, "old: %s\nnew: %s\n\n", sides[0].about, sides[1].about)
 	fmt.Fprintf(&b, "Each run measures %v after %v of warm-up, %d round(s), both sides in turn, the order alternating. Figures are medians\n"+
 		"of the rounds. Ratios are new by old within a round: median (min..max).\n\n", set.duration, set.warmup, set.rounds)
-	b.WriteString("| regime | messages/s, old | new | ratio | server CPU ns a message, old | new | ratio | |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| regime | messages/s, old | new | ratio | server CPU ns a message, old | new | ratio | |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|\n")
 	slower := 0
 	for _, r := range all {
 		mark := r.mark()

@@ -126,7 +126,8 @@ func TestPairsOfOneBinary(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var stdout, stderr bytes.Buffer
-	args := []string{"--binaries", binary + "," + binary, "--group", "tls", "--only", "inline", "--rounds", "1", "--duration", "1s", "--warmup", "100ms"}
+	args := []string{"--binaries", binary + "," + binary, "--group", "tls", "--only", "inline",
+		"--rounds", "1", "--duration", "1s", "--warmup", "100ms"}
 	if code := run(context.Background(), args, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}

@@ -14,7 +14,10 @@ func TestLendAndReturn(t *testing.T) {
 	for _, step := range []struct {
 		lend, back int
 		want       int // lent in all: the largest loan
-	}{{lend: 3, want: 3}, {lend: 2, want: 3}, {lend: 5, want: 5}, {back: 3, want: 5}, {back: 5, want: 2}, {lend: 2, want: 2}, {back: 2, want: 2}, {back: 2}} {
+	}{
+		{lend: 3, want: 3}, {lend: 2, want: 3}, {lend: 5, want: 5},
+		{back: 3, want: 5}, {back: 5, want: 2}, {lend: 2, want: 2}, {back: 2, want: 2}, {back: 2},
+	} {
 		if step.lend > 0 {
 			Lend(step.lend)
 		} else {

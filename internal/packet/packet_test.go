@@ -16,7 +16,8 @@ func messages() []framing.Message {
 		{Payload: []byte("hello")},
 		{Type: framing.Request, ID: 2, Payload: []byte("ping")},
 		{Type: framing.Response, ID: math.MaxUint32, BizType: 255, Flags: 0xF8F8, Compression: framing.CompressionZlib},
-		{Type: framing.Request, ID: 0x0A0B0C0D, BizType: 7, Compression: framing.CompressionZstd, Flags: framing.FlagRouteTag, Ext: []byte("ext"), Payload: []byte("hi")},
+		{Type: framing.Request, ID: 0x0A0B0C0D, BizType: 7, Compression: framing.CompressionZstd,
+			Flags: framing.FlagRouteTag, Ext: []byte("ext"), Payload: []byte("hi")},
 		{Ext: make([]byte, math.MaxUint16), Payload: make([]byte, 100)},
 	}
 }

@@ -13,7 +13,6 @@ var wideLines = map[string]string{
 }
 
 var longFunctions = map[string]string{
-	"engine.decodeAll": "the redesign makes one function a stage of it",
 }
 
 var vagueComments = map[string]string{
