@@ -12,8 +12,7 @@ var wideLines = map[string]string{
 	"quicbridge": redesigned,
 }
 
-var longFunctions = map[string]string{
-}
+var longFunctions = map[string]string{}
 
 var vagueComments = map[string]string{
 	"engine":     redesigned,
