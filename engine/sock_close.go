@@ -74,6 +74,10 @@ func (c *socketConn) drain() {
 	if c.input >= inputDraining {
 		return
 	}
+	if c.stage != stageOpen { // it has no messages to wait for
+		c.endBehindMessages(ErrShutdown)
+		return
+	}
 	c.backlog |= dueShutdown
 	c.resume()
 }
