@@ -3,11 +3,12 @@ package quicbridge
 import "sync"
 
 // bufferSizes are the sizes of the pooled read buffers, in bytes. An idle stream
-// holds none; one that waits for the rest of a small packet holds the smallest;
-// one through which data flows the second. A larger packet makes its buffer grow
-// as its bytes arrive, so that a peer only ties up memory in proportion to what
-// it sent. The largest holds a message of the engine's default limit. Buffers
-// beyond that are made to measure and left to the collector.
+// holds no buffer. A stream that waits for the rest of a small packet holds the
+// smallest size, and a stream that is being read holds the second. The buffer of a
+// larger packet grows as its bytes arrive, so a peer can only occupy memory in
+// proportion to the bytes that it sent. The largest size holds a message of the
+// engine's default limit. A larger buffer is allocated at its exact size and left
+// to the garbage collector.
 var bufferSizes = [...]int{tailSize, burstSize, 2 * burstSize, 4 * burstSize, 8 * burstSize, 1<<20 + tailSize}
 
 const (
@@ -34,7 +35,7 @@ func newBuffer(size int) *buffer {
 	return &buffer{make([]byte, size)}
 }
 
-// bufferSize is the size of the buffer that newBuffer returns, in bytes.
+// bufferSize returns the size in bytes of the buffer that newBuffer(size) returns.
 func bufferSize(size int) int {
 	for _, s := range bufferSizes {
 		if size <= s {
@@ -44,7 +45,7 @@ func bufferSize(size int) int {
 	return size
 }
 
-// size is how large b is, in bytes; a nil b has none.
+// size returns the size of b in bytes, 0 for a nil b.
 func (b *buffer) size() int {
 	if b == nil {
 		return 0
@@ -52,7 +53,8 @@ func (b *buffer) size() int {
 	return len(b.b)
 }
 
-// free gives b back; nobody may use it afterwards. A nil b is nothing to free.
+// free returns b to its pool. The caller must not use b afterwards. A nil b is
+// allowed.
 func (b *buffer) free() {
 	if b == nil {
 		return
@@ -76,8 +78,8 @@ func (b *buffer) resized(n, size int) *buffer {
 	return r
 }
 
-// next is how large the buffer must be, in bytes, that follows b for the rest of a
-// packet which fills b, and whose whole size is at most limit.
+// next returns the size in bytes of the buffer that replaces b, when a packet fills
+// b and is not complete. The packet takes at most limit bytes in total.
 func (b *buffer) next(limit int) int {
 	n := len(b.b)
 	return bufferSize(max(n+1, min(growth*n, limit)))

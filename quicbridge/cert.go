@@ -9,13 +9,14 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// errNoCertificate is returned by Listen for a Config.TLS that serves nobody.
+// errNoCertificate is returned by Listen if Config.TLS has no source of
+// certificates.
 var errNoCertificate = errors.New("quicbridge: Config.TLS has no certificate")
 
-// serverTLS returns the configuration of a listener, which chooses by the
-// client's ALPN: with millrace/1 among its offers that is selected; a client
-// without ALPN is a msgtrans peer; any other handshake fails by itself with the
-// alert no_application_protocol, and the listener goes on.
+// serverTLS returns the TLS configuration of a listener. It selects by the client's
+// ALPN. If the client offers millrace/1, that is selected. A client without ALPN is
+// a msgtrans peer. Any other handshake fails with the alert
+// no_application_protocol; the listener continues.
 func (p *Protocol) serverTLS() (*tls.Config, error) {
 	base, err := p.certificates()
 	if err != nil {
@@ -23,7 +24,7 @@ func (p *Protocol) serverTLS() (*tls.Config, error) {
 	}
 	own := base.GetConfigForClient
 	usual := newServing(base)
-	var last atomic.Pointer[serving] // of what own chose
+	var last atomic.Pointer[serving] // made from the last configuration that own returned
 	packets := usual.packets
 	packets.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		chosen := usual
@@ -51,15 +52,16 @@ func (p *Protocol) serverTLS() (*tls.Config, error) {
 	return packets, nil
 }
 
-// serving is a configuration for each kind of peer, made of base once: it holds
-// the keys of session tickets.
+// serving holds one configuration for each kind of peer. They are made from base
+// only once, because a tls.Config holds the keys of its session tickets.
 type serving struct{ base, packets, compat *tls.Config }
 
 func newServing(base *tls.Config) *serving {
 	return &serving{base: base, packets: withALPN(base, ALPN), compat: withALPN(base)}
 }
 
-// withALPN returns a copy of base that negotiates protos and asks nobody else.
+// withALPN returns a copy of base that negotiates protos and has no
+// GetConfigForClient.
 func withALPN(base *tls.Config, protos ...string) *tls.Config {
 	c := base.Clone()
 	c.NextProtos = protos

@@ -7,11 +7,12 @@ import (
 
 // Close implements engine.Link.
 //
-// CONNECTION_CLOSE overtakes data: quic-go drops what is unsent when it sends
-// one, and what is unread when it gets one. So an orderly end first writes what
-// is queued and finishes every stream, then waits until the peer has finished
-// them as well, which a Millrace peer does when it has read everything; a peer
-// that doesn't gets LingerTimeout, from the last byte written, to read.
+// CONNECTION_CLOSE overtakes data: quic-go drops unsent data when it sends one, and
+// unread data when it receives one. So an orderly close first writes all queued
+// data and finishes every stream. Then it waits until the peer has finished its
+// side of the streams; a Millrace peer does that after it has read everything. If
+// the peer does not, the wait ends LingerTimeout after the last byte was written,
+// and at the latest LingerTimeout after Close.
 func (c *conn) Close(reason error, abort bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -36,11 +37,12 @@ func (c *conn) Close(reason error, abort bool) {
 		st.kick()
 	}
 	c.settle()
-	c.wake.Broadcast() // a paused reader looks for the peer's end now
+	c.wake.Broadcast() // a paused reader must now read up to the peer's FIN
 	c.spawn(func() { c.linger(reason) })
 }
 
-// settle notices how far an orderly end has come. Under c.mu.
+// settle closes flushed and drained if an orderly close has come so far. Under
+// c.mu.
 func (c *conn) settle() {
 	if c.flushed == nil {
 		return
@@ -62,8 +64,8 @@ func closeOnce(ch chan struct{}) {
 	}
 }
 
-// linger ends the QUIC connection when an orderly end is complete or has taken
-// too long.
+// linger closes the QUIC connection when an orderly close is complete or has timed
+// out. It blocks until then.
 func (c *conn) linger(reason error) {
 	if !c.compat {
 		c.sayFarewell()
@@ -87,20 +89,20 @@ func (c *conn) linger(reason error) {
 	c.quit(reason)
 }
 
-// sayFarewell opens a stream and finishes it without a byte: by that a Millrace
-// peer knows that this side is leaving, and won't keep finished streams open for
-// replies to OneWays. Nothing depends on it but how long the end takes.
+// sayFarewell opens a stream and finishes it without a byte. By this a Millrace
+// peer detects that this side is closing, and does not keep finished streams open
+// for replies to OneWays. It is only a hint that makes the close faster.
 func (c *conn) sayFarewell() {
 	q, err := c.quic.OpenStream()
 	if err != nil {
-		return // the peer allows no more streams: it takes as long as it takes
+		return // no stream credit: skip the hint; closing then takes up to LingerTimeout
 	}
 	_ = q.Close()
 	q.CancelRead(streamCancelled)
 }
 
-// patience is how long a peer that has been sent everything may still take to
-// read it.
+// patience returns how much longer to wait for a peer to read, after all data was
+// written.
 func (c *conn) patience() time.Duration {
 	last := c.lastWrite.Load()
 	if last == 0 {

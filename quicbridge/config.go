@@ -32,22 +32,22 @@ const (
 	minReadMemory  = 1 << 20  // bytes
 	maxReadMemory  = 1 << 30  // bytes
 
-	// unboundedHandshake stands for an engine.Limits.HandshakeTimeout of none,
-	// which QUIC has no way to say.
+	// unboundedHandshake replaces an engine.Limits.HandshakeTimeout of 0 (no
+	// timeout), because quic-go always has one.
 	unboundedHandshake = time.Hour
 )
 
-// Config says how QUIC is spoken. The zero value of every field means its
-// default, so Config{} works. QUIC copies it.
+// Config configures QUIC. The zero value of every field means its default, so
+// Config{} works. QUIC copies it.
 type Config struct {
-	// TLS holds the server's certificates, or the client's roots; its NextProtos
-	// are set by this package. It isn't written to, and must not change later.
+	// TLS holds the server's certificates, or the client's roots. This package sets
+	// NextProtos and MinVersion in its own copies. It does not write to TLS; the
+	// caller must not change it later.
 	//
-	// Nil means for Listen a development certificate that is made in memory, one
-	// for the process, for localhost, 127.0.0.1 and ::1; a warning is logged. For
-	// Dial nil means to verify the server by the system's roots and the dialed
-	// host name. Verification is only ever off if the caller sets
-	// InsecureSkipVerify here.
+	// With nil, Listen uses a development certificate for localhost, 127.0.0.1 and
+	// ::1, which is made in memory once a process, and logs a warning. With nil,
+	// Dial verifies the server by the system's roots and the dialed host name.
+	// Verification is off only if the caller sets InsecureSkipVerify here.
 	TLS *tls.Config
 
 	// MaxStreams is how many bidirectional streams a peer may have open at the
@@ -55,47 +55,48 @@ type Config struct {
 	MaxStreams int
 
 	// MaxIncomingUni is how many unidirectional streams a msgtrans peer may have
-	// open at the same time on one accepted connection, each of which carries
-	// one packet. Default 100; 1 to 10,000.
+	// open at the same time on one accepted connection. Each carries one packet.
+	// Default 100; 1 to 10,000.
 	MaxIncomingUni int
 
-	// IdleTimeout ends a connection from which no packet came for so long, with
-	// engine.ErrIdleTimeout. The peer's own timeout counts if it is shorter, and
-	// so does engine.Config.IdleTimeout. Default 30 s; 100 ms to 24 h.
+	// IdleTimeout closes a connection with engine.ErrIdleTimeout after so much time
+	// without a packet from the peer. If the peer's timeout or
+	// engine.Config.IdleTimeout is shorter, that one applies. Default 30 s; 100 ms
+	// to 24 h.
 	IdleTimeout time.Duration
 
-	// KeepAlive is how often a dialed connection that is otherwise silent is
-	// probed, so that it doesn't time out; never less often than at half of
-	// IdleTimeout. Accepted connections don't probe. Default 10 s; negative
-	// means never.
+	// KeepAlive is the interval of the probes on a dialed connection without other
+	// traffic, so that it does not time out. It is at most half of IdleTimeout.
+	// Accepted connections do not probe. Default 10 s; negative means no probes.
 	KeepAlive time.Duration
 
 	// InitialWindow is how many bytes a new peer may send on a connection before
-	// anything of it was read, in bytes; half of it on a single stream. Small
-	// windows are what bounds the memory that a peer can take by sending tiny
-	// pieces. Default 256 KiB; 16 KiB to 1 GiB.
+	// any of them is read, and half of it on a single stream. Small windows bound
+	// the memory that a peer can occupy by sending tiny pieces. Default 256 KiB; 16
+	// KiB to 1 GiB.
 	InitialWindow int
 
-	// MaxWindow is how far that window may grow, in bytes, for a peer whose data
-	// is read as fast as it comes; half of it on a single stream. Default 4 MiB,
+	// MaxWindow is the size in bytes to which that window may grow while data is
+	// read as fast as it arrives, and half of it on a single stream. Default 4 MiB,
 	// or InitialWindow if that is more; 16 KiB to 1 GiB.
 	MaxWindow int
 
-	// ReadMemory bounds the buffers in which the streams of a connection are read,
-	// in bytes: those of packets that the peer has begun and not finished, and those
-	// that wait for the handler. A peer that needs more for the former loses its
-	// connection with engine.ErrTooLarge; while the latter need it, nothing more
-	// is read. An eighth is kept for packets below 64 KiB. Default 16 MiB; 1 MiB to
-	// 1 GiB; or twice the buffer of a message of engine.Config.MaxMessageSize, if
-	// that is more.
+	// ReadMemory bounds the read buffers of all streams of a connection, in bytes.
+	// They hold packets that the peer has begun and not finished, and packets that
+	// wait for the handler. If unfinished packets need more, the connection is
+	// closed with engine.ErrTooLarge. If packets that wait for the handler need
+	// more, reading waits. An eighth is reserved for packets below 64 KiB. Default
+	// 16 MiB; 1 MiB to 1 GiB; or twice the buffer of a message of
+	// engine.Config.MaxMessageSize, if that is more.
 	ReadMemory int
 
-	// Logger gets rare events: the development certificate, a socket that
-	// failed. Nil is slog.Default().
+	// Logger receives rare events: the development certificate, a failed listening
+	// socket. Nil means slog.Default().
 	Logger *slog.Logger
 }
 
-// Validate reports the first field that is out of its bounds.
+// Validate returns an error that names the first field out of its bounds, or nil.
+// It does not check TLS; Listen does.
 func (c *Config) Validate() error {
 	for _, b := range []struct {
 		field         string
@@ -163,7 +164,8 @@ func (c *Config) quicConfig(limits *engine.Limits) *quic.Config {
 		handshake = unboundedHandshake
 	}
 	return &quic.Config{
-		// quic-go gives up at twice this time, or once it is silent for so long.
+		// quic-go fails a handshake after twice this time, or after this time
+		// without a packet.
 		HandshakeIdleTimeout:           handshake / 2,
 		MaxIdleTimeout:                 idle,
 		InitialStreamReceiveWindow:     uint64(c.InitialWindow) / 2,
@@ -177,8 +179,8 @@ func (c *Config) quicConfig(limits *engine.Limits) *quic.Config {
 	}
 }
 
-// dialConfig is quicConfig for dialed connections: they keep themselves alive,
-// and no peer that speaks millrace/1 has a use for unidirectional streams.
+// dialConfig is quicConfig for dialed connections. They send keep-alive probes, and
+// accept no unidirectional streams, because millrace/1 does not use them.
 func (c *Config) dialConfig(limits *engine.Limits) *quic.Config {
 	q := c.quicConfig(limits)
 	q.KeepAlivePeriod = c.KeepAlive

@@ -12,10 +12,10 @@ import (
 
 // conn is a QUIC connection as the Link of a session.
 //
-// Goroutines of an accepted millrace/1 connection: run accepts the peer's
-// streams; one watches for unidirectional streams, one receives datagrams, one
-// reads each stream; one writes each stream while it has bytes. quic-go has two
-// of its own.
+// Goroutines of an accepted millrace/1 connection: run accepts the peer's streams,
+// one goroutine refuses unidirectional streams, one receives datagrams, one for
+// each stream reads it, and one for each stream writes it while it has queued
+// bytes. quic-go has two of its own.
 type conn struct {
 	// Set before the session is opened.
 	quic      *quic.Conn
@@ -26,17 +26,17 @@ type conn struct {
 	outlet    *stream // sends to a msgtrans peer; else nil
 	datagrams datagramQueue
 	intake    intake
-	begun     time.Time // what times are counted from
+	begun     time.Time // the origin of all times of the connection
 
-	// Set by run, under mu; the methods of Link, and a stream that this side
-	// opens, may run earlier.
+	// Set by run, under mu. The methods of Link, and the reader of a stream that
+	// this side opens, may run earlier.
 	session *engine.Session
 	inline  bool // the session's messages are handled by the readers
 
-	queued    atomic.Int64 // bytes in all outboxes and in the writers' hands; see recount
+	queued    atomic.Int64 // bytes in all outboxes, and taken from them but not written; see recount
 	stale     atomic.Bool  // an outbox may have dropped messages that queued still counts
-	inHand    atomic.Int64 // bytes that writers took from their outboxes and have not written
-	lastWrite atomic.Int64 // nanoseconds after begun when a writer was last done
+	inHand    atomic.Int64 // bytes that writers have taken from their outboxes and not written
+	lastWrite atomic.Int64 // when a writer last finished a write, in nanoseconds after begun
 	paused    atomic.Bool  // written under mu
 
 	delivering atomic.Int32  // readers that are delivering
@@ -44,26 +44,26 @@ type conn struct {
 
 	work sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows, and the bookkeeping of the streams
+	mu       sync.Mutex // guards the fields below, and those of the streams that are marked so
 	wake     sync.Cond  // session, paused, phase, or a stream's writing has changed
 	phase    phase
 	reason   error              // why this side ends the connection
 	all      []*stream          // those that both sides haven't finished
 	byHandle map[uint64]*stream // the same without those not opened yet; nil while there are few
-	first    *stream            // where messages without a stream go; nil if there is none
+	first    *stream            // the stream for messages without one; nil if there is none
 	dirty    []*stream          // sent to since the last Flush
-	farewell bool               // the peer is leaving and wants no replies to OneWays
+	farewell bool               // the peer is closing and wants no replies to OneWays
 	graceful []*stream          // finished by the peer, waiting for a reply to a OneWay; oldest first
 	flushed  chan struct{}      // made by Close, closed when all is written
 	drained  chan struct{}      // made by Close, closed when the peer has finished too
 }
 
-// phase is where a connection stands. It only grows.
+// phase is the state of a connection. It only increases.
 type phase uint8
 
 const (
 	phaseOpen    phase = iota
-	phaseClosing       // no more messages out; what is queued is written
+	phaseClosing       // no more messages are queued; queued ones are written
 	phaseEnded         // the QUIC connection is gone, or about to be
 )
 
@@ -82,8 +82,9 @@ func newConn(q *quic.Conn, config *Config, limits *engine.Limits) *conn {
 	return c
 }
 
-// run serves the connection until it has ended and its goroutines are gone, then
-// calls release, if there is one, and tells the engine.
+// run serves the connection. It blocks until the connection has ended and its
+// goroutines have returned. Then it calls release, if not nil, and reports the end
+// to the engine.
 func (c *conn) run(session *engine.Session, release func()) {
 	c.mu.Lock()
 	c.session = session
@@ -95,13 +96,13 @@ func (c *conn) run(session *engine.Session, release func()) {
 		c.work.Go(c.refuseStreams)
 		err = c.acceptPackets()
 	} else {
-		if !c.dialed { // a dialed one grants no unidirectional streams
+		if !c.dialed { // a dialed connection grants no unidirectional streams
 			c.work.Go(c.refuseUniStreams)
 		}
 		c.work.Go(c.receiveDatagrams)
 		err = c.acceptStreams()
 	}
-	// quic-go tells the streams first, and then everybody.
+	// quic-go ends the streams first, and then cancels the connection's context.
 	<-c.quic.Context().Done()
 	reason := c.ended(err)
 	c.intake.close()
@@ -112,7 +113,7 @@ func (c *conn) run(session *engine.Session, release func()) {
 	session.Ended(reason)
 }
 
-// ended marks the connection as gone, wakes everybody who waits for it, and
+// ended marks the connection as gone, wakes all goroutines that wait for it, and
 // returns the reason.
 func (c *conn) ended(cause error) error {
 	c.mu.Lock()
@@ -132,8 +133,9 @@ func (c *conn) ended(cause error) error {
 // spawn runs f on a goroutine that run waits for. Under c.mu, not when ended.
 func (c *conn) spawn(f func()) { c.work.Go(f) }
 
-// fail ends the connection at once, because of what the peer did. It may be
-// called from any goroutine but a callback, and blocks until quic-go is done.
+// fail closes the connection at once, because of an error of the peer. It blocks
+// until quic-go is done, so it must not be called from a callback, or with c.mu
+// held.
 func (c *conn) fail(reason error) {
 	c.mu.Lock()
 	if c.reason == nil {
@@ -143,7 +145,7 @@ func (c *conn) fail(reason error) {
 	c.quit(reason)
 }
 
-// quit ends the QUIC connection with the code for reason.
+// quit closes the QUIC connection with the code for reason.
 func (c *conn) quit(reason error) {
 	code := closeCode(reason)
 	_ = c.quic.CloseWithError(code, codeText[code]) // it never fails
@@ -166,7 +168,7 @@ func (c *conn) PauseReading(paused bool) {
 	c.mu.Unlock()
 }
 
-// awaitSession blocks until run was called, which is soon.
+// awaitSession blocks until run has set the session.
 func (c *conn) awaitSession() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,16 +10,16 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// errNoDatagrams is what a sender gets whose peer takes no datagrams.
+// errNoDatagrams is returned for a datagram to a peer that does not support them.
 var errNoDatagrams = fmt.Errorf("%w: the peer takes no datagrams", framing.ErrUnencodable)
 
-// tooLarge is no datagram that fits any path. quic-go tells the limit of the
-// moment only to those who pass it.
+// tooLarge exceeds the datagram limit of every path. quic-go reports its current
+// limit only in the error for such a datagram.
 var tooLarge [64 << 10]byte
 
-// datagramQueue holds datagrams that were sent and not yet given to quic-go,
-// whose SendDatagram blocks while it has 32 itself. At most burstSize bytes
-// wait; what comes then is dropped, and its sender told so by ErrWouldBlock.
+// datagramQueue holds datagrams until a writer passes them to quic-go, whose
+// SendDatagram blocks while 32 are queued. It holds at most burstSize bytes; a
+// datagram beyond that is dropped with engine.ErrWouldBlock.
 type datagramQueue struct {
 	conn      *conn
 	supported bool // by the peer
@@ -33,7 +33,7 @@ type datagramQueue struct {
 
 func (d *datagramQueue) init(c *conn, supported bool) { d.conn, d.supported = c, supported }
 
-// add queues m.
+// add queues a copy of m. It does not block.
 func (d *datagramQueue) add(m *framing.Message) error {
 	c := d.conn
 	if !d.supported {
@@ -85,7 +85,7 @@ func (d *datagramQueue) flush() {
 	}
 }
 
-// write gives queued datagrams to quic-go until none are left.
+// write passes queued datagrams to quic-go until none are left.
 func (d *datagramQueue) write() {
 	var buf *buffer
 	var ends []int
@@ -95,7 +95,7 @@ func (d *datagramQueue) write() {
 		buf, ends, d.buf, d.ends = d.buf, d.ends, nil, ends[:0]
 		d.writing = len(ends) > 0
 		if !d.writing {
-			d.ends = nil // an idle session keeps nothing
+			d.ends = nil // an idle session keeps no memory
 		}
 		d.conn.mu.Unlock()
 		if len(ends) == 0 {
@@ -111,7 +111,7 @@ func (d *datagramQueue) write() {
 	}
 }
 
-// receiveDatagrams delivers the packets of datagrams until the connection ends.
+// receiveDatagrams delivers the packet of each datagram until the connection ends.
 func (c *conn) receiveDatagrams() {
 	m := new(framing.Message)
 	for {

@@ -12,14 +12,14 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Dial implements engine.Transport: it makes a connection to addr that speaks
-// millrace/1. A host name is looked up and one address of it is tried, an IPv4
-// one if there is any, because nobody refuses a UDP packet: to try the next one
-// would take a timeout. Errors wrap ctx's error, engine.ErrRefused,
-// ErrHandshakeTimeout (nobody answered), ErrProtocol (no common ALPN, a
-// certificate that isn't trusted), ErrConnectionLost, and quic-go's own.
+// Dial implements engine.Transport: it opens a millrace/1 connection to addr. It
+// blocks until the handshake is done or has failed, or ctx ends. It looks up a host
+// name and tries one of its addresses, IPv4 if there is one: a UDP packet to a dead
+// address is not refused, so a second try would only follow a timeout. Errors wrap
+// ctx's error, engine.ErrRefused, ErrHandshakeTimeout (no answer), ErrProtocol (no
+// common ALPN, an untrusted certificate), ErrConnectionLost, and quic-go's own.
 //
-// The session's LocalAddr has the port of the socket, and no address.
+// The session's LocalAddr has the port of the socket, and an unspecified address.
 func (p *Protocol) Dial(ctx context.Context, host *engine.Host, addr string) (*engine.Session, error) {
 	if p.invalid != nil {
 		return nil, p.invalid
@@ -84,11 +84,11 @@ func resolve(ctx context.Context, host, port string) (netip.AddrPort, error) {
 // dialer shares a UDP socket of each address family among the sessions dialed
 // through one Protocol. The zero value is ready.
 type dialer struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	v4, v6 *dialSocket
 }
 
-// dialSocket is open while it has users.
+// dialSocket is a UDP socket of dialed sessions. It is open while it has users.
 type dialSocket struct {
 	socket    *net.UDPConn
 	transport *quic.Transport
@@ -114,7 +114,7 @@ func (d *dialer) acquire(v4 bool) (*dialSocket, error) {
 	return *slot, nil
 }
 
-// release counts one user less, and closes the socket after the last.
+// release removes one user, and closes the socket after the last one.
 func (d *dialer) release(s *dialSocket) {
 	d.mu.Lock()
 	s.users--
@@ -127,11 +127,11 @@ func (d *dialer) release(s *dialSocket) {
 	}
 	d.mu.Unlock()
 	if last {
-		_ = errors.Join(s.transport.Close(), s.socket.Close()) // nobody is left to tell
+		_ = errors.Join(s.transport.Close(), s.socket.Close()) // no user is left to report an error to
 	}
 }
 
-// addrPort is a's address and port, an IPv4 one never in its IPv6 form.
+// addrPort returns a's address and port. An IPv4 address is never in its IPv6 form.
 func addrPort(a net.Addr) netip.AddrPort {
 	u, ok := a.(*net.UDPAddr)
 	if !ok {

@@ -9,24 +9,24 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Code is the application error code by which a connection ends (RFC 9000
-// section 20.2), the same for both directions.
+// Code is the application error code with which a connection is closed (RFC 9000
+// section 20.2). Both directions use the same codes.
 type Code = quic.ApplicationErrorCode
 
-// The codes that this package sends. It takes any other code from a peer for
+// The codes that this package sends. Any other code from a peer means the same as
 // CodeNone.
 const (
-	CodeNone         Code = 0 // an orderly end
-	CodeProtocol     Code = 1 // the peer sent what the protocol doesn't allow
+	CodeNone         Code = 0 // an orderly close
+	CodeProtocol     Code = 1 // the peer violated the protocol
 	CodeTooLarge     Code = 2 // the peer sent a message above the limit
-	CodeSlowConsumer Code = 3 // the peer didn't collect what was sent to it
+	CodeSlowConsumer Code = 3 // the peer did not read its data in time
 	CodeGoingAway    Code = 4 // the sender's engine is shutting down
 	CodeRefused      Code = 5 // the connection wasn't admitted
 	CodeInternal     Code = 6 // the sender's handler failed
 )
 
-// codeText is what a peer gets to read beside the code: never the local error,
-// which may tell more than the peer should know.
+// codeText is the reason phrase that is sent with each code. The local error is
+// never sent, because it may contain internal details.
 var codeText = [...]string{
 	CodeNone:         "",
 	CodeProtocol:     "protocol error",
@@ -38,10 +38,10 @@ var codeText = [...]string{
 }
 
 // streamCancelled is the stream error code (RFC 9000 section 20.2) for a stream
-// that is given up while its connection goes on.
+// that is cancelled while its connection continues.
 const streamCancelled quic.StreamErrorCode = 0
 
-// closeCode is the code that tells the peer why this side ends a connection.
+// closeCode returns the code for the reason why this side closes a connection.
 func closeCode(reason error) Code {
 	for _, c := range [...]struct {
 		err  error
@@ -93,7 +93,7 @@ func endReason(err error) error {
 	return fmt.Errorf("%w: %w", reason, err)
 }
 
-// applicationReason is the reason behind an application close.
+// applicationReason returns the engine's reason for an application close.
 func applicationReason(err *quic.ApplicationError) error {
 	if !err.Remote {
 		return engine.ErrClosed
@@ -112,9 +112,10 @@ func applicationReason(err *quic.ApplicationError) error {
 	}
 }
 
-// transportReason is the reason behind a QUIC transport error (RFC 9000 section
-// 20.1). Codes from 0x100 on are TLS alerts, which end a handshake: a certificate
-// that isn't trusted, no common ALPN. ErrTLSHandshake is also ErrProtocol.
+// transportReason returns the engine's reason for a QUIC transport error (RFC 9000
+// section 20.1). Codes from 0x100 on are TLS alerts, which end a handshake: a
+// certificate that isn't trusted, no common ALPN. ErrTLSHandshake is also
+// ErrProtocol.
 func transportReason(err *quic.TransportError) error {
 	switch {
 	case err.ErrorCode.IsCryptoError():
@@ -130,8 +131,8 @@ func transportReason(err *quic.TransportError) error {
 	}
 }
 
-// dialReason is endReason for a connection whose handshake isn't done. There
-// quic-go reports a silent peer as an idle timeout.
+// dialReason is endReason for a connection whose handshake isn't done. During a
+// handshake quic-go reports a silent peer as an idle timeout.
 func dialReason(err error) error {
 	var idle *quic.IdleTimeoutError
 	if errors.As(err, &idle) {

@@ -2,10 +2,10 @@ package quicbridge
 
 import "slices"
 
-// fewStreams is how many streams are looked through rather than looked up.
+// fewStreams is up to how many streams find searches the list instead of a map.
 const fewStreams = 8
 
-// find returns the open stream of that handle, or nil. Under c.mu.
+// find returns the open stream with that handle, or nil. Under c.mu.
 func (c *conn) find(handle uint64) *stream {
 	if c.byHandle != nil || handle == 0 {
 		return c.byHandle[handle]
@@ -18,7 +18,8 @@ func (c *conn) find(handle uint64) *stream {
 	return nil
 }
 
-// remember makes a stream with a handle known to find. Under c.mu.
+// remember adds a stream that has a handle to byHandle, if find needs that. Under
+// c.mu.
 func (c *conn) remember(st *stream) {
 	if c.byHandle != nil {
 		c.byHandle[st.handle] = st

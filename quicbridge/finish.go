@@ -7,12 +7,14 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// replyGrace is how long after the last message of a finished stream that stream
-// is kept for a reply to a OneWay, about which nobody can know whether it comes.
+// replyGrace is how long a stream that the peer has finished is kept open for a
+// reply to a OneWay, counted from its last message. A OneWay may be answered, but
+// need not be.
 const replyGrace = time.Second
 
-// more decides what the writer does with nothing queued: look again (true), or
-// end, after it has finished the stream if it is time for that.
+// more is called by the writer when nothing is queued. If it returns true, the
+// writer must look again. Otherwise the writer ends; more has then finished the
+// stream, if nothing can follow.
 func (st *stream) more() bool {
 	c := st.conn
 	c.mu.Lock()
@@ -25,7 +27,7 @@ func (st *stream) more() bool {
 		st.finishing = true
 		st.stopGrace()
 		st.out.Close(errFinished)
-		return true // something may have been appended a moment ago
+		return true // a message may have been appended just before
 	}
 	st.writing = false
 	if st.finishing {
@@ -35,8 +37,8 @@ func (st *stream) more() bool {
 	return false
 }
 
-// mayFinish reports whether nothing can come any more that would have to be
-// written. Under conn.mu.
+// mayFinish reports whether no further message can have to be written. It may start
+// the grace period. Under conn.mu.
 func (st *stream) mayFinish() bool {
 	switch {
 	case st.conn.phase != phaseOpen:
@@ -53,7 +55,7 @@ func (st *stream) mayFinish() bool {
 func (st *stream) finish() {
 	st.finished = true
 	if st.quic != nil {
-		_ = st.quic.Close() // it fails if the peer has stopped reading, which is as well
+		_ = st.quic.Close() // it fails if the peer stopped reading, or the connection is gone: no FIN is needed then
 	}
 	if st.readEnded || st.quic == nil && !st.conn.compat {
 		st.conn.forget(st)
@@ -61,7 +63,7 @@ func (st *stream) finish() {
 	st.conn.settle()
 }
 
-// broken ends the sending half after a failed write.
+// broken ends the sending half after a failed write, or a failed opening.
 func (st *stream) broken(err error) {
 	c := st.conn
 	var stop *quic.StreamError
@@ -83,7 +85,8 @@ func (st *stream) broken(err error) {
 }
 
 // drop empties the closed outbox. Unlike Outbox.Discard it includes the block that
-// the last Next returned, which the writer may have taken in part. By the writer.
+// the last Next returned, of which the writer may have taken a part. Only the
+// writer may call it.
 func (st *stream) drop() {
 	for b := st.out.Next(); len(b) > 0; b = st.out.Next() {
 		st.out.Done(len(b))
@@ -91,7 +94,7 @@ func (st *stream) drop() {
 	}
 }
 
-// ended notes that the reader is done.
+// ended records that the reader is done.
 func (st *stream) ended() {
 	c := st.conn
 	c.mu.Lock()
@@ -111,10 +114,10 @@ func (st *stream) ended() {
 	st.kick()
 }
 
-// startGrace leaves the finished stream open for a reply for a while, and
-// reports whether it did. The oldest such streams give way when there are many,
-// so that a peer which opens a stream for each message isn't held up. Under
-// conn.mu.
+// startGrace keeps the finished stream open for a reply until replyGrace has
+// passed, and reports whether it did. If more than half of MaxStreams wait, the
+// oldest one ends its wait, so that a peer which opens a stream for each message is
+// not delayed. Under conn.mu.
 func (st *stream) startGrace() bool {
 	c := st.conn
 	if st.grace != nil {
@@ -143,7 +146,7 @@ func (st *stream) endGrace() {
 	st.kick()
 }
 
-// stopGrace ends what startGrace began. Under conn.mu.
+// stopGrace ends the grace period, if there is one. Under conn.mu.
 func (st *stream) stopGrace() {
 	if st.grace == nil {
 		return

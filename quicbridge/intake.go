@@ -11,32 +11,32 @@ import (
 
 // An intake bounds the memory in which the streams of one connection are read
 // (Config.ReadMemory), and finds packets that are begun and not finished in time
-// (engine.Config.PartialTimeout). Each reader has a holding of it:
+// (engine.Config.PartialTimeout). Each reader has a holding, its share of the
+// memory:
 //
 //	parked ──resume──> busy ──grow──> waiting, for memory that a busy reader holds
 //	   ^                │  ^             │
 //	   └──────park──────┘  └─────────────┘
 //
 // A parked reader waits for its peer, and holds a buffer only if a packet is
-// incomplete. A busy one reads, delivers, or waits for the handler, for
-// Session.Resume or for the peer to collect replies: it gives memory back without
-// anything more being received. So a reader that finds no memory waits while
-// another one is busy. When none is, all memory lies under packets that the peer
-// has begun and not finished, and the connection ends with errUnfinished: to wait
-// could take for ever, because what is not read fills the connection's window,
-// through which the rest of those packets would have to come.
+// incomplete. A busy reader reads, delivers, or waits for the handler, for
+// Session.Resume or for the peer to read replies; it frees memory without receiving
+// more. So a reader that finds no memory waits while another one is busy. If none
+// is busy, incomplete packets hold all memory, and the connection is closed with
+// errUnfinished. Waiting could then last for ever: unread data fills the
+// connection's window, and the rest of those packets needs that window.
 type intake struct {
 	conn    *conn
 	limit   int           // bytes
 	timeout time.Duration // of an incomplete packet; 0 means none
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	freed   sync.Cond  // memory was freed, or no reader is busy any more
 	held    int        // bytes of all holdings
 	busy    int        // readers
 	waiting int        // readers
 	closed  bool       // the connection has ended
-	partial *holding   // parked with an incomplete packet; doubly linked
+	partial *holding   // list of those parked with an incomplete packet; doubly linked
 	timer   *time.Timer
 	armed   bool
 	seen    uint64 // conn.delivered at the last check
@@ -46,24 +46,24 @@ type intake struct {
 // the reader itself reads bytes and resets mark.
 type holding struct {
 	bytes      int
-	mark       int           // bytes of the incomplete packet when its time began; 0 for none
-	since      time.Duration // when its time began, after conn.begun
-	elapsed    time.Duration // how much of its time had passed when the reader last became busy
+	mark       int           // bytes of the incomplete packet when its timeout began; 0 for none
+	since      time.Duration // when its timeout began, after conn.begun
+	elapsed    time.Duration // how much of its timeout had passed when the reader last became busy
 	linked     bool
 	prev, next *holding
 }
 
 const (
-	// partialProgress is how much of a packet must come within PartialTimeout,
-	// in bytes, unless its end comes.
+	// partialProgress is how many bytes of an incomplete packet must arrive within
+	// PartialTimeout, unless its end arrives.
 	partialProgress = 16 << 10
 
 	// partialChecks is how often within PartialTimeout the incomplete packets of a
-	// connection are looked at.
+	// connection are checked.
 	partialChecks = 4
 
-	// smallShare is the part of an intake that only buffers of up to burstSize may
-	// take, as a divisor: so small packets come through beside large ones.
+	// smallShare is the part of an intake that is reserved for buffers of up to
+	// burstSize, as a divisor. So small packets are not blocked by large ones.
 	smallShare = 8
 )
 
@@ -80,7 +80,7 @@ func (in *intake) init(c *conn) {
 }
 
 // resume makes a parked reader busy. It takes memory for a buffer of size bytes if
-// that is there; grow waits for it.
+// that is available; grow waits for it.
 func (in *intake) resume(h *holding, size int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -91,8 +91,8 @@ func (in *intake) resume(h *holding, size int) {
 	}
 }
 
-// grow takes memory for a buffer of size bytes, for a busy reader. It waits for
-// other readers to give some back, and fails with errUnfinished if none will.
+// grow takes memory for a buffer of size bytes, for a busy reader. It blocks until
+// other readers free enough, and fails with errUnfinished if none is busy.
 func (in *intake) grow(h *holding, size int) error {
 	if h.bytes >= size {
 		return nil
@@ -125,13 +125,13 @@ func (in *intake) fits(h *holding, size int) bool {
 	return in.closed || in.held+size-h.bytes <= limit
 }
 
-// take sets h to size bytes, or leaves it if it is more. Under in.mu.
+// take sets h to size bytes, unless it has more. Under in.mu.
 func (in *intake) take(h *holding, size int) {
 	in.held += max(size, h.bytes) - h.bytes
 	h.bytes = max(size, h.bytes)
 }
 
-// park ends what resume began. The reader keeps a buffer of size bytes, with n
+// park makes a busy reader parked. The reader keeps a buffer of size bytes, with n
 // bytes of an incomplete packet.
 func (in *intake) park(h *holding, size, n int) {
 	in.mu.Lock()
@@ -154,14 +154,14 @@ func (in *intake) park(h *holding, size, n int) {
 // leave is park for a reader that has ended.
 func (in *intake) leave(h *holding) { in.park(h, 0, 0) }
 
-// link begins or goes on with the time of h's incomplete packet, of which n bytes
-// have come. Under in.mu.
+// link starts or continues the timeout of h's incomplete packet, of which n bytes
+// have arrived. Under in.mu.
 func (in *intake) link(h *holding, n int) {
 	now := time.Since(in.conn.begun)
 	if h.mark == 0 || n >= h.mark+partialProgress {
 		h.mark, h.elapsed = n, 0
 	}
-	h.since = now - h.elapsed // what this side took isn't the peer's time
+	h.since = now - h.elapsed // the time while this side was busy does not count
 	h.linked, h.prev, h.next = true, nil, in.partial
 	if h.next != nil {
 		h.next.prev = h
@@ -195,8 +195,8 @@ func (in *intake) unlink(h *holding) {
 
 func (in *intake) checkInterval() time.Duration { return max(1, in.timeout/partialChecks) }
 
-// check ends the connection if a packet is incomplete for too long. When this side
-// keeps the connection from going on, all packets get their whole time again.
+// check closes the connection if a packet has been incomplete for too long. If this
+// side delays the connection, the timeouts of all packets start anew.
 func (in *intake) check() {
 	if in.overdue() {
 		in.conn.failLater(engine.ErrPartialTimeout)
@@ -227,7 +227,7 @@ func (in *intake) overdue() bool {
 	return false
 }
 
-// close lets everybody go on: the connection has ended.
+// close lets all waiting readers continue: the connection has ended.
 func (in *intake) close() {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -14,13 +14,14 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// retryHandshakes is how many handshakes may be under way before new clients have
-// to prove their address by a Retry (RFC 9000 section 8.1.2), so that spoofed ones
-// can't use up Config.MaxHandshakes; a quarter of that if it is less. With
-// Config.MaxSessionsPerAddr or AcceptRate all have to.
+// retryHandshakes is how many handshakes may be in progress before new clients must
+// prove their address by a Retry (RFC 9000 section 8.1.2). So spoofed addresses
+// can't use up engine.Config.MaxHandshakes; if a quarter of that is less, it
+// applies. With MaxSessionsPerAddr or AcceptRate all clients must prove it.
 const retryHandshakes = 256
 
-// errNotAccepting turns away what came while the listener closed.
+// errNotAccepting is the reason for connections that arrive while the listener
+// closes.
 var errNotAccepting = fmt.Errorf("%w: the listener stopped accepting", engine.ErrRefused)
 
 // endpoint is a listening socket.
@@ -32,14 +33,15 @@ type endpoint struct {
 	transport *quic.Transport
 	listener  *quic.Listener
 
-	retryFrom  int64        // handshakes under way
-	handshakes atomic.Int64 // under way
+	retryFrom  int64        // number of handshakes from which on a Retry is sent
+	handshakes atomic.Int64 // in progress
 	stop       sync.Once    // of StopAccepting
 	stopped    atomic.Bool
 	work       sync.WaitGroup
 }
 
-// Listen implements engine.Transport.
+// Listen implements engine.Transport. Errors: an invalid Config, Config.TLS without
+// a certificate, and those of the socket.
 func (p *Protocol) Listen(host *engine.Host, addr string) (engine.Endpoint, error) {
 	if p.invalid != nil {
 		return nil, p.invalid
@@ -61,7 +63,7 @@ func (p *Protocol) Listen(host *engine.Host, addr string) (engine.Endpoint, erro
 		e.retryFrom = min(e.retryFrom, int64(most/4))
 	}
 	if e.limits.MaxSessionsPerAddr > 0 || e.limits.AcceptRate > 0 {
-		e.retryFrom = 0 // an address that isn't proven must not count against its owner
+		e.retryFrom = 0 // an unproven address must not count against its owner's limits
 	}
 	e.transport = &quic.Transport{
 		Conn:                socket,
@@ -69,8 +71,8 @@ func (p *Protocol) Listen(host *engine.Host, addr string) (engine.Endpoint, erro
 		VerifySourceAddress: func(net.Addr) bool { return e.handshakes.Load() >= e.retryFrom },
 		ConnContext:         e.admit,
 	}
-	// Peers of connections that this side has forgotten learn it by a stateless
-	// reset instead of waiting for their idle timeout.
+	// If this side has no state of a connection, a stateless reset ends it at the
+	// peer without an idle timeout.
 	_, _ = rand.Read(e.transport.StatelessResetKey[:]) // it never fails
 	e.listener, err = e.transport.Listen(tlsConfig, p.config.quicConfig(&e.limits))
 	if err != nil {
@@ -85,26 +87,27 @@ func (e *endpoint) Addr() net.Addr { return e.socket.LocalAddr() }
 
 // attempt is a connection between its first packet and its session.
 type attempt struct {
-	remote  netip.AddrPort // by which it was admitted; the peer may move
-	done    chan struct{}  // closed when the handshake is
+	remote  netip.AddrPort // the address that was admitted; the peer may migrate
+	done    chan struct{}  // closed when the handshake is done
 	settled atomic.Bool
 }
 
 // attemptKey finds a connection's attempt in its context.
 type attemptKey struct{}
 
-// admit lets the engine decide on a new connection before anything is spent on
-// it: quic-go answers an error with CONNECTION_REFUSED (RFC 9000 section 20.1). It
-// sees to it that each one that never becomes a session is counted.
+// admit asks the engine whether to accept a new connection, before it costs
+// resources. quic-go answers an error with CONNECTION_REFUSED (RFC 9000 section
+// 20.1). If an admitted connection never becomes a session, Host.Abandon is called
+// once for it.
 func (e *endpoint) admit(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
 	a := &attempt{remote: addrPort(client.RemoteAddr), done: make(chan struct{})}
 	if err := e.host.Admit(a.remote); err != nil {
 		return nil, err
 	}
 	e.handshakes.Add(1)
-	// A goroutine for as long as the handshake takes, and a context without a
-	// parent: a session that is open keeps nothing of either, as it would of
-	// context.AfterFunc.
+	// The goroutine lives only as long as the handshake, and the context has no
+	// parent. So an open session keeps no memory of either; with context.AfterFunc
+	// it would.
 	e.work.Go(func() {
 		select {
 		case <-a.done:
@@ -118,12 +121,11 @@ func (e *endpoint) admit(ctx context.Context, client *quic.ClientInfo) (context.
 	return context.WithValue(context.Background(), attemptKey{}, a), nil
 }
 
-// settle ends the attempt; only the first call returns true, and its caller counts
-// it off.
+// settle ends the attempt. Only the first call returns true; its caller must
+// decrement handshakes.
 func (a *attempt) settle() bool { return !a.settled.Swap(true) }
 
-// accept hands each connection to a goroutine of its own at once, because what
-// follows may wait: nobody waits for anybody else's.
+// accept starts a goroutine for each connection, because open may block.
 func (e *endpoint) accept() {
 	for {
 		q, err := e.listener.Accept(context.Background())
@@ -137,12 +139,12 @@ func (e *endpoint) accept() {
 	}
 }
 
-// open makes a session of a connection whose handshake is done, and runs it
-// until it has ended.
+// open makes a session of a connection whose handshake is done. It blocks until the
+// session has ended.
 func (e *endpoint) open(q *quic.Conn) {
 	a := q.Context().Value(attemptKey{}).(*attempt)
 	if !a.settle() {
-		return // it is gone already
+		return // the connection has ended already
 	}
 	e.handshakes.Add(-1)
 	close(a.done)
@@ -161,7 +163,8 @@ func (e *endpoint) open(q *quic.Conn) {
 	c.run(session, nil)
 }
 
-// StopAccepting implements engine.Endpoint. Handshakes under way are refused.
+// StopAccepting implements engine.Endpoint. It refuses the handshakes in progress,
+// and does not block.
 func (e *endpoint) StopAccepting() {
 	e.stop.Do(func() {
 		e.stopped.Store(true)
@@ -169,7 +172,8 @@ func (e *endpoint) StopAccepting() {
 	})
 }
 
-// Close implements engine.Endpoint.
+// Close implements engine.Endpoint. It blocks until the goroutines of all
+// connections have returned.
 func (e *endpoint) Close() error {
 	e.StopAccepting()
 	err := errors.Join(e.transport.Close(), e.socket.Close())

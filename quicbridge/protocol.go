@@ -1,50 +1,49 @@
 // Package quicbridge carries Millrace's sessions over QUIC.
 //
 // A session is a QUIC connection. With the ALPN "millrace/1" its bidirectional
-// streams carry packets back to back and its datagrams one packet each; without
-// an ALPN the peer is taken for a msgtrans one, with a unidirectional stream for
-// each packet (docs/WIRE.md section 3). 0-RTT is never accepted, because what it
-// carries can be replayed.
+// streams carry packets back to back, and each datagram carries one packet. A peer
+// without ALPN is treated as a msgtrans peer, which uses a unidirectional stream
+// for each packet (docs/WIRE.md section 3). 0-RTT is never accepted, because its
+// data can be replayed.
 //
-// Streams. A message's Stream is a number that names the stream it came on;
-// answered with Session.Reply it returns there. A message whose Stream is 0, or
-// names no stream that is open, goes to the session's first stream: the first
-// one that the client opened, or one that this side opens if there is none.
-// Messages of one stream are handled in their order; those of different streams,
-// and datagrams, in the order of their arrival. Messages of a msgtrans peer are
-// ordered by the arrival of their streams' ends.
+// Streams. Message.Stream is the number of the stream on which the message arrived;
+// Session.Reply answers on the same stream. If Stream is 0, or the number of no
+// open stream, a message goes to the session's first stream: the first one that the
+// client opened, or one that this side opens if there is none. Messages of one
+// stream are handled in their order. Messages of different streams, and datagrams,
+// are handled in the order of their arrival. Messages of a msgtrans peer are
+// handled in the order in which their streams end.
 //
-// Finishing. A peer may finish a stream (FIN) and go on reading from it. This
-// side finishes a stream that the peer has finished once every Request that came
-// on it has its last Response (or was cancelled); if a OneWay came that nobody
-// has answered by a OneWay, a second after that, or earlier if there are many
-// such streams. A stream is never finished under a Request that the handler
-// leaves without an answer: it counts against Config.MaxStreams until the session
-// ends.
+// Finishing. A peer may finish a stream (FIN) and go on reading from it. This side
+// then finishes the stream when every Request that came on it has its last Response
+// or was cancelled. If a OneWay on it was not answered by a OneWay, the stream is
+// finished a second after its last message, or earlier if there are many such
+// streams. If the handler never answers a Request, its stream is not finished, and
+// counts against Config.MaxStreams until the session ends.
 //
-// Ending. A session that is closed finishes all its streams and opens one more
-// that it finishes without a byte, which tells a Millrace peer that it is
-// leaving. The QUIC connection is closed, with a Code, when the peer has finished
-// its streams too, so when it has read everything; or after LingerTimeout.
+// Closing. Session.Close finishes all streams, and opens one more that it finishes
+// without a byte; a Millrace peer takes that as the announcement of the close. The
+// QUIC connection is closed with a Code when the peer has finished its streams too,
+// because then it has read everything, or after LingerTimeout.
 package quicbridge
 
 import (
 	"github.com/millrace/millrace/engine"
 )
 
-// Protocol is QUIC as an engine.Transport. One value serves any number of
-// listeners and dialed sessions; those share one UDP socket per address family
-// while there are any.
+// Protocol is QUIC as an engine.Transport. One value serves any number of listeners
+// and dialed sessions, from any goroutine. Dialed sessions share one UDP socket per
+// address family. The zero value is not usable; QUIC makes one.
 type Protocol struct {
 	config  Config // every default filled in
-	invalid error  // what Validate said
+	invalid error  // the error of Validate
 	dialer  dialer
 }
 
 var _ engine.Transport = (*Protocol)(nil)
 
-// QUIC returns the protocol for Engine.Listen and Engine.Dial. An invalid cfg is
-// reported by these.
+// QUIC returns the protocol for Engine.Listen and Engine.Dial. If cfg is invalid,
+// Listen and Dial return the error of Validate.
 func QUIC(cfg Config) *Protocol {
 	return &Protocol{config: cfg.withDefaults(), invalid: cfg.Validate()}
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// errTruncated is a stream that ended in the middle of a packet.
+// errTruncated is the error for a stream that ends in the middle of a packet.
 var errTruncated = fmt.Errorf("%w: %w: %w", engine.ErrProtocol, framing.ErrMalformed, io.ErrUnexpectedEOF)
 
-// reader is what only a stream's reading goroutine uses; lastMessage is read by
-// others once it has ended.
+// reader holds the fields that only a stream's reading goroutine uses. Other
+// goroutines read lastMessage and empty after it has ended.
 type reader struct {
 	one         [1]byte // to wait for data without a buffer
 	m           framing.Message
@@ -37,7 +37,7 @@ func (st *stream) read() {
 }
 
 // receive delivers the stream's messages until the peer finishes it or the
-// connection ends. An error is the peer's fault.
+// connection ends. It returns an error only if the peer violated the protocol.
 func (st *stream) receive() error {
 	in, h := &st.conn.intake, &st.in.holding
 	var buf *buffer
@@ -51,7 +51,7 @@ func (st *stream) receive() error {
 		_, err := st.quic.Peek(st.in.one[:])
 		in.resume(h, burstSize)
 		if err != nil {
-			_, err = st.quic.Read(st.in.one[:]) // tells quic-go that the error was seen
+			_, err = st.quic.Read(st.in.one[:]) // quic-go frees a stream only when Read has returned its error
 			st.in.empty = first && err == io.EOF
 			return st.endError(err, n)
 		}
@@ -77,9 +77,9 @@ func (st *stream) receive() error {
 	}
 }
 
-// burst reads and delivers until nothing more is there. It returns the buffer,
-// which may have been exchanged, and how many bytes of an incomplete packet are
-// at its start.
+// burst reads and delivers until no more data has arrived. It returns the buffer,
+// which may be another one, and how many bytes of an incomplete packet are at its
+// start.
 func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
 	limit := framing.PacketHeaderSize + st.conn.limits.MaxMessageSize
 	for {
@@ -113,7 +113,7 @@ func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
 	}
 }
 
-// deliver hands every whole packet at the start of b to the session, and returns
+// deliver delivers every whole packet at the start of b to the session, and returns
 // how many bytes they took.
 func (st *stream) deliver(b []byte) (int, error) {
 	if st.in.discard {
@@ -129,7 +129,7 @@ func (st *stream) deliver(b []byte) (int, error) {
 		if n == 0 {
 			break
 		}
-		if !st.in.delivering || st.conn.held() { // the rest of what was read is held, too
+		if !st.in.delivering || st.conn.held() { // the pause also applies to data already read
 			st.endDelivery()
 			st.conn.awaitResume()
 			st.awaitShare()
@@ -137,9 +137,9 @@ func (st *stream) deliver(b []byte) (int, error) {
 		}
 		used += n
 		m.Stream = st.handle
-		st.asked(m) // before somebody can answer it
+		st.asked(m) // before the handler can answer it
 		if st.in.delivery.Message(m) != nil {
-			st.in.discard = true // it is closing: only the peer's end counts
+			st.in.discard = true // the session is closing: read on only to find the FIN
 			return len(b), nil
 		}
 	}
@@ -150,9 +150,9 @@ func (st *stream) deliver(b []byte) (int, error) {
 	return used, nil
 }
 
-// beginDelivery prepares for about hint bytes of messages. In Inline dispatch the
-// reader becomes the writer, too, if there is none, and collects the replies to
-// its own stream in a buffer.
+// beginDelivery prepares for about hint bytes of messages. In Inline dispatch, if
+// the stream has no writer, the reader becomes the writer too, and collects the
+// replies to its own stream in a buffer.
 func (st *stream) beginDelivery(hint int) {
 	r, c := &st.in, st.conn
 	r.delivering = true
@@ -163,19 +163,20 @@ func (st *stream) beginDelivery(hint int) {
 	}
 	r.delivery.Replies = &st.replies
 	r.delivery.Begin(c.session, hint)
-	r.replied = newBuffer(min(burstSize, 2*hint)) // what doesn't fit goes through the outbox
-	// One reader of the connection is here at a time: so together they keep to
-	// what the connection may queue.
+	r.replied = newBuffer(min(burstSize, 2*hint)) // replies that don't fit go through the outbox
+	// Begin lets only one reader of the connection continue at a time. So all
+	// readers together stay within OutboxLimit.
 	if room := int64(c.limits.OutboxLimit) - c.queued.Load(); room > 0 {
 		st.replies.Open(r.replied.b[:0:min(room, int64(len(r.replied.b)))], st.handle)
 		if st.out.Pending() > 0 {
-			st.replies.Break() // that comes first
+			st.replies.Break() // the pending bytes go first
 		}
 	}
 }
 
-// endDelivery ends what beginDelivery began. A reader that is the writer then
-// writes the replies: a goroutine would only be in its way.
+// endDelivery ends a delivery that beginDelivery began. If the reader is the
+// writer, it then writes the replies itself, which is cheaper than starting a
+// goroutine.
 func (st *stream) endDelivery() {
 	r, c := &st.in, st.conn
 	if !r.delivering {
@@ -194,7 +195,7 @@ func (st *stream) endDelivery() {
 	c.inHand.Add(int64(len(b)))
 	r.delivery.End()
 	r.replied, r.delivery.Replies = nil, nil
-	// A Request that was cancelled behind its Response counts as a OneWay by now.
+	// A Request that was cancelled after its Response now counts as a OneWay.
 	countOff(&st.oneWays, responses-countOff(&st.requests, responses))
 	countOff(&st.oneWays, oneWays)
 	if len(b) == 0 || st.writeTaken(buf, b, true) {
@@ -220,8 +221,9 @@ func (c *conn) held() bool {
 	return c.paused.Load() || !c.dialed && c.queued.Load() > int64(c.limits.OutboxLimit/4)
 }
 
-// endError is what the end of the stream's data, with n bytes of a packet left
-// over, means for the connection: nil unless the peer broke the protocol.
+// endError returns the error for the connection when the stream's data has ended
+// with err and n bytes of a packet are left: nil unless the peer violated the
+// protocol.
 func (st *stream) endError(err error, n int) error {
 	switch {
 	case errors.Is(err, engine.ErrProtocol):
@@ -229,17 +231,17 @@ func (st *stream) endError(err error, n int) error {
 	case err == io.EOF && n > 0:
 		return errTruncated
 	default:
-		// Finished, or given up by the peer, or the connection is gone; the
-		// latter run finds out by itself.
+		// The peer finished or reset the stream, or the connection is gone. run
+		// detects the last case itself.
 		return nil
 	}
 }
 
-// awaitRoom blocks while the peer doesn't collect the replies on this stream.
+// awaitRoom blocks while the peer does not read the replies on this stream.
 //
-// Only the accepting side ever waits: if both did, two sides that send more than
-// their soft marks to each other would wait for ever. The bound of a dialed
-// session that isn't collected from is OutboxLimit.
+// Only the accepting side waits. If both sides waited, two sides that send more
+// than their soft marks to each other would wait for ever. A dialed session whose
+// peer does not read is bounded by OutboxLimit.
 func (st *stream) awaitRoom() {
 	if st.conn.dialed {
 		return
@@ -248,10 +250,11 @@ func (st *stream) awaitRoom() {
 	st.awaitShare()
 }
 
-// awaitShare blocks while the connection holds a quarter of what it may for a
-// peer that doesn't collect its replies, unless this stream owes it nothing. So
-// other streams go on beside those that are stuck, with one message at a time.
-// The rest of OutboxLimit is for the replies to what is under way already.
+// awaitShare blocks while more than a quarter of OutboxLimit is queued for a peer
+// that does not read its replies. It does not block if this stream has nothing
+// queued and no unanswered Request. So other streams continue while some are stuck,
+// with one message at a time. The rest of OutboxLimit is for the replies to
+// messages that are already being handled.
 func (st *stream) awaitShare() {
 	c := st.conn
 	mark := int64(c.limits.OutboxLimit / 4)

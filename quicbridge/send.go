@@ -27,7 +27,7 @@ func (c *conn) Send(m *framing.Message) error {
 	return c.queue(m, size)
 }
 
-// SendContext implements engine.Link. Datagrams do not wait.
+// SendContext implements engine.Link. It does not wait for datagrams.
 func (c *conn) SendContext(ctx context.Context, m *framing.Message) error {
 	if m.Datagram {
 		return c.datagrams.add(m)
@@ -42,7 +42,7 @@ func (c *conn) SendContext(ctx context.Context, m *framing.Message) error {
 	return c.queue(m, size)
 }
 
-// sizeOf is how many bytes m takes on its stream.
+// sizeOf returns how many bytes m takes on its stream, or engine.ErrTooLarge.
 func (c *conn) sizeOf(m *framing.Message) (int64, error) {
 	body := len(m.Ext) + len(m.Payload)
 	if body > c.limits.MaxMessageSize || c.compat && framing.PacketHeaderSize+body > compatMaxPacket {
@@ -51,11 +51,12 @@ func (c *conn) sizeOf(m *framing.Message) (int64, error) {
 	return int64(framing.PacketHeaderSize + body), nil
 }
 
-// appendSlack is how many bytes more than a packet an Outbox wants to be free.
+// appendSlack is how many free bytes an Outbox requires beyond the size of a
+// packet.
 const appendSlack = 64
 
-// reserve waits until size bytes more may be queued on the connection, and counts
-// them.
+// reserve blocks until size more bytes may be queued on the connection, or ctx or
+// the connection ends. It adds them to queued.
 func (c *conn) reserve(ctx context.Context, size int64) error {
 	stop := context.AfterFunc(ctx, func() {
 		c.mu.Lock()
@@ -80,7 +81,7 @@ func (c *conn) reserve(ctx context.Context, size int64) error {
 	}
 }
 
-// queue appends m, whose size bytes are counted in queued.
+// queue appends m. Its size bytes are counted in queued already.
 func (c *conn) queue(m *framing.Message, size int64) error {
 	st, err := c.append(m)
 	if err != nil {
@@ -99,10 +100,11 @@ func (c *conn) queue(m *framing.Message, size int64) error {
 	return nil
 }
 
-// overLimit decides on a message of size bytes that seems to take the streams of
-// the connection together above OutboxLimit. If its stream is the only one that
-// holds anything, that stream's outbox applies the session's policy for slow
-// consumers; else the message is what is given up.
+// overLimit is called if a message of size bytes seems to take the streams of the
+// connection together above OutboxLimit. If its stream is the only one with queued
+// bytes, that stream's outbox applies the session's policy for slow consumers, and
+// overLimit returns nil. Otherwise it returns the error with which the message is
+// refused.
 func (c *conn) overLimit(handle uint64, size int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,10 +127,10 @@ func (c *conn) overLimit(handle uint64, size int64) error {
 	}
 }
 
-// recount returns queued, and sets it right first if an outbox has dropped messages
-// since: then it is too high. It looks at all streams for that, so only once for
-// all readers that wait. Messages that are being sent meanwhile may be missing.
-// Under c.mu.
+// recount returns queued. If an outbox has dropped messages since the last call,
+// queued is too high, and recount corrects it first. That takes a pass over all
+// streams, so stale makes all waiting readers share one pass. Messages that are
+// being sent at the same time may be missing from the count. Under c.mu.
 func (c *conn) recount() int64 {
 	if !c.stale.Swap(false) {
 		return c.queued.Load()
@@ -141,10 +143,10 @@ func (c *conn) recount() int64 {
 	return n
 }
 
-// dropSlack is more than an outbox wants to have free beside a message, in bytes.
+// dropSlack exceeds the free bytes that an outbox requires beyond a message.
 const dropSlack = 1 << 10
 
-// append queues m on its stream, or on the first one if that is gone.
+// append queues m on its stream, or on the first stream if its own is gone.
 func (c *conn) append(m *framing.Message) (*stream, error) {
 	for handle := m.Stream; ; handle = 0 {
 		st, err := c.route(handle)
@@ -157,15 +159,15 @@ func (c *conn) append(m *framing.Message) (*stream, error) {
 		if crowded {
 			c.stale.Store(true)
 		}
-		st.replies.Break() // what is replied from now on comes behind m
+		st.replies.Break() // later replies must come after m
 		if err != errFinished {
 			return st, err
 		}
-		// The stream was finished meanwhile: it is no longer the first one either.
+		// The stream was finished meanwhile, and is not the first stream any more.
 	}
 }
 
-// route finds the stream for a message, and makes one if need be.
+// route returns the stream for a message, and makes one if necessary.
 func (c *conn) route(handle uint64) (*stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

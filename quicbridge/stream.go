@@ -12,52 +12,53 @@ import (
 )
 
 var (
-	// errFinished makes a message look for another stream; nobody else sees it.
+	// errFinished makes append choose another stream. It is internal.
 	errFinished = errors.New("quicbridge: the stream is finished")
 
-	// errStopped is what a sender gets whose peer doesn't want the answers of
-	// this stream any more.
+	// errStopped is returned to a sender if the peer has stopped reading the
+	// stream.
 	errStopped = fmt.Errorf("quicbridge: the stream isn't read any more: %w", engine.ErrPeerClosed)
 )
 
-// stream is a bidirectional stream, or the sending half of a msgtrans
-// connection. Its reader (see receive.go) and its writer are one goroutine each,
-// the writer only while there is something to write.
+// stream is a bidirectional stream, or the sending half of a msgtrans connection.
+// It has one reader goroutine (see receive.go), and one writer goroutine while
+// there are bytes to write.
 type stream struct {
 	conn *conn
 	out  engine.Outbox
 
-	// Written under conn.mu before the reader starts, or the handle is known.
+	// Written under conn.mu, before the reader starts and before the handle is
+	// used.
 	quic   *quic.Stream // nil if it isn't opened yet, or for msgtrans
-	handle uint64       // what messages call it; 0 if it isn't opened yet
+	handle uint64       // its number in Message.Stream; 0 if it isn't opened yet
 	ours   bool         // opened by this side
 
-	requests atomic.Int32 // that came and have no last Response yet
-	oneWays  atomic.Int32 // that came and were not answered by a OneWay yet
+	requests atomic.Int32 // received, without their last Response yet
+	oneWays  atomic.Int32 // received, not answered by a OneWay yet
 
 	in      reader
 	replies engine.Replies // collected by the reader
 
-	// Of whoever writes.
+	// Used only by the goroutine that writes.
 	direct   int       // bytes that writeDirectly wrote since the writer did
-	deadline time.Time // that is set for Stream.Write; zero for none
+	deadline time.Time // set for Stream.Write; zero for none
 
 	dirty atomic.Bool // in conn.dirty; written under conn.mu
 
 	// Guarded by conn.mu.
 	writing   bool // the writer runs
 	again     bool // the writer was kicked since it last looked
-	readEnded bool // the peer has finished, or will not be read any more
-	finishing bool // nothing is appended any more
+	readEnded bool // the peer has finished, or reading has ended
+	finishing bool // no message may be appended any more
 	finished  bool // the last byte is written, or none ever will be
 	stopped   bool // the peer doesn't read any more
 	graceOver bool
 	grace     *time.Timer
 }
 
-// newStream adds a stream to the connection: q, which the peer opened, or with
-// nil one that this side will open when it has something to say. Under c.mu, or
-// before c is used.
+// newStream adds a stream to the connection: q, which the peer opened, or with nil
+// one that this side opens when it has bytes to write. Under c.mu, or before c is
+// used.
 func (c *conn) newStream(q *quic.Stream) *stream {
 	st := &stream{conn: c, ours: q == nil}
 	st.out.Init(c.limits)
@@ -67,25 +68,25 @@ func (c *conn) newStream(q *quic.Stream) *stream {
 	}
 	if c.phase != phaseOpen {
 		st.out.Close(c.reason)
-		st.kick() // to finish it: Close has seen to the others
+		st.kick() // to finish it, as Close did for the others
 	}
 	return st
 }
 
-// opened gives the stream its name. Under conn.mu.
+// opened gives the stream its handle. Under conn.mu.
 func (st *stream) opened(q *quic.Stream) {
 	st.quic, st.handle = q, uint64(q.StreamID())+1
 	st.conn.remember(st)
 }
 
-// asked counts a message that came.
+// asked counts a received message.
 func (st *stream) asked(m *framing.Message) {
 	switch {
 	case m.Flags&framing.FlagFragmented != 0: // its last fragment counts
 	case m.Type == framing.Request:
 		st.requests.Add(1)
 	case m.Type == framing.OneWay && m.Flags&framing.FlagCancel != 0:
-		if countDown(&st.requests) { // it may be answered still
+		if countDown(&st.requests) { // it may still be answered
 			st.oneWays.Add(1)
 		}
 	case m.Type == framing.OneWay:
@@ -104,7 +105,8 @@ func (st *stream) answered(m *framing.Message) {
 	}
 }
 
-// countOff takes n from count, or what there is, and returns how many that was.
+// countOff subtracts n from count, but not below 0, and returns how much it
+// subtracted.
 func countOff(count *atomic.Int32, n int) int {
 	if n == 0 {
 		return 0
@@ -118,7 +120,7 @@ func countOff(count *atomic.Int32, n int) int {
 	}
 }
 
-// countDown takes one from n unless it is zero, and reports whether it did.
+// countDown subtracts 1 from n unless it is 0, and reports whether it did.
 func countDown(n *atomic.Int32) bool {
 	for {
 		v := n.Load()
@@ -141,18 +143,18 @@ func (st *stream) kick() {
 	st.conn.spawn(func() { st.write(false) })
 }
 
-// What may be written without the writer, in bytes: a piece that fits a packet,
-// and so much before the writer has seen again that quic-go keeps up.
+// Bounds in bytes of writes without the writer: for one piece, so that it fits a
+// packet, and for the sum until the writer has shown again that quic-go keeps up.
 const (
 	directPiece  = 1400
 	directBudget = 16 << 10
 )
 
-// writeDirectly spares a small reply the writer's goroutine, and reports whether
-// there is nothing left to do for that. TryWriteAll never waits for the peer, but
-// queues within quic-go whatever the peer's windows allow, however huge they are;
-// so a budget bounds it, which Stream.Write renews because it returns only when
-// what was queued before has been sent. Under conn.mu.
+// writeDirectly writes small pieces without starting the writer's goroutine, and
+// reports whether the outbox is empty. TryWriteAll never waits for the peer, but
+// queues in quic-go all bytes that the peer's windows allow, and these may be huge.
+// So directBudget bounds it. A Stream.Write renews the budget, because it returns
+// only after the bytes queued before it were sent. Under conn.mu.
 func (st *stream) writeDirectly() bool {
 	c := st.conn
 	if st.quic == nil || st.readEnded || st.finishing || c.phase != phaseOpen {

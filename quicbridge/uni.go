@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	// compatMaxPacket is the largest packet, header and all, that a msgtrans
-	// peer reads from a stream, in bytes.
+	// compatMaxPacket is the size in bytes of the largest packet, header included,
+	// that a msgtrans peer reads from a stream.
 	compatMaxPacket = 1 << 20
 
-	// compatPatience divides LingerTimeout into the time that a msgtrans peer,
-	// which has no way to say that it has read everything, gets to do so.
+	// compatPatience divides LingerTimeout into the time that a msgtrans peer has
+	// for reading the last bytes. It has no way to confirm that.
 	compatPatience = 4
 )
 
 var (
 	errUniStream = fmt.Errorf("%w: a unidirectional stream on a %s connection", engine.ErrProtocol, ALPN)
 	errStream    = fmt.Errorf("%w: a bidirectional stream on a connection without ALPN", engine.ErrProtocol)
-	errTrailing  = fmt.Errorf("%w: %w: bytes behind a packet", engine.ErrProtocol, framing.ErrMalformed)
+	errTrailing  = fmt.Errorf("%w: %w: bytes after a packet", engine.ErrProtocol, framing.ErrMalformed)
 )
 
-// refuseUniStreams ends a millrace/1 connection at its first unidirectional
+// refuseUniStreams closes a millrace/1 connection at its first unidirectional
 // stream.
 func (c *conn) refuseUniStreams() {
 	if _, err := c.quic.AcceptUniStream(context.Background()); err == nil {
@@ -38,15 +38,16 @@ func (c *conn) refuseUniStreams() {
 	}
 }
 
-// refuseStreams ends a msgtrans connection at its first bidirectional stream.
+// refuseStreams closes a msgtrans connection at its first bidirectional stream.
 func (c *conn) refuseStreams() {
 	if _, err := c.quic.AcceptStream(context.Background()); err == nil {
 		c.fail(errStream)
 	}
 }
 
-// acceptPackets reads a msgtrans peer's streams, all at the same time so that
-// one which is never finished holds up nobody, until the connection ends.
+// acceptPackets reads a msgtrans peer's streams until the connection ends. It reads
+// them concurrently, so that a stream which is never finished does not delay
+// others.
 func (c *conn) acceptPackets() error {
 	for {
 		q, err := c.quic.AcceptUniStream(context.Background())
@@ -61,8 +62,8 @@ func (c *conn) acceptPackets() error {
 	}
 }
 
-// receivePacket delivers the one packet of a stream. An error is the peer's
-// fault.
+// receivePacket delivers the one packet of a stream. It returns an error only if
+// the peer violated the protocol.
 func (c *conn) receivePacket(q *quic.ReceiveStream) error {
 	in, h := &c.intake, new(holding)
 	var buf *buffer
@@ -111,7 +112,7 @@ func (c *conn) receivePacket(q *quic.ReceiveStream) error {
 	}
 }
 
-// checkPacket looks at the start of a packet before more memory is given to it.
+// checkPacket checks the start of a packet before more memory is allocated for it.
 func (c *conn) checkPacket(b []byte) error {
 	var m framing.Message
 	n, err := framing.Packet{}.Decode(b, 0, c.limits.MaxMessageSize, &m)
@@ -124,7 +125,8 @@ func (c *conn) checkPacket(b []byte) error {
 	return nil
 }
 
-// deliverPacket hands over b, which must be exactly one packet.
+// deliverPacket delivers b, which must be exactly one packet. It blocks as
+// Session.Deliver does.
 func (c *conn) deliverPacket(b []byte) error {
 	m := new(framing.Message)
 	n, err := framing.Packet{}.Decode(b, 0, c.limits.MaxMessageSize, m)
@@ -143,8 +145,8 @@ func (c *conn) deliverPacket(b []byte) error {
 	return nil
 }
 
-// writePacket writes the first packet of b, which holds whole ones, on a stream
-// of its own, and returns how much of b is done with. It waits until the peer
+// writePacket writes the first packet of b, which holds whole packets, on a stream
+// of its own. It returns how many bytes of b are done. It blocks until the peer
 // allows one more stream.
 func (st *stream) writePacket(b []byte) (int, error) {
 	c := st.conn
@@ -160,7 +162,7 @@ func (st *stream) writePacket(b []byte) (int, error) {
 	return n, err
 }
 
-// writeWithin writes b on q, of which the peer must take something in every
+// writeWithin writes b on q. It closes the connection if the peer takes nothing for
 // WriteTimeout.
 func (c *conn) writeWithin(q *quic.SendStream, b []byte) error {
 	for {
@@ -179,8 +181,8 @@ func (c *conn) writeWithin(q *quic.SendStream, b []byte) error {
 	}
 }
 
-// writeUni writes b on a stream of its own. The peer may decline to read it; the
-// next one may be welcome.
+// writeUni writes b on a stream of its own. If the peer refuses to read this
+// stream, that is no error: it may read the next one.
 func (c *conn) writeUni(b []byte) error {
 	ctx, cancel := c.awaitOpening()
 	q, err := c.quic.OpenUniStreamSync(ctx)

@@ -10,17 +10,18 @@ import (
 )
 
 // ownPatience is how long a reader that writes the replies to its own stream may
-// wait for the peer to take them. Then a writer goes on, and the reader reads:
-// two peers that write before they read must not wait for each other.
+// wait for the peer to take them. Then a writer goroutine continues, and the reader
+// reads again. Otherwise two peers that write before they read could wait for each
+// other.
 const ownPatience = 10 * time.Millisecond
 
-// progressChecks is how often in WriteTimeout a blocked writer looks whether
-// anything was taken.
+// progressChecks is how often within WriteTimeout a blocked writer checks for
+// progress.
 const progressChecks = 4
 
-// write writes what is queued. Stream.Write blocks while the peer's windows are
-// full: nobody but the writer's goroutine waits for that, or for a moment the
-// reader, which then hands over.
+// write writes the queued bytes. Stream.Write blocks while the peer's windows are
+// full. Only the writer's goroutine waits for that, or the reader for at most
+// ownPatience; then it starts a writer.
 func (st *stream) write(asReader bool) {
 	var gathered *buffer
 	defer func() { gathered.free() }()
@@ -65,9 +66,9 @@ func (st *stream) write(asReader bool) {
 	}
 }
 
-// writeTaken writes b, which lies in buf and was taken from the outbox, or never
-// was there. It reports whether the caller still is the writer; if not, it may
-// not use buf any more.
+// writeTaken writes b, which is in buf, and not or no longer in the outbox. It
+// reports whether the caller is still the writer; if not, the caller must not use
+// buf any more.
 func (st *stream) writeTaken(buf *buffer, b []byte, asReader bool) bool {
 	c := st.conn
 	n, err := st.writeAll(b, asReader)
@@ -91,12 +92,13 @@ func (st *stream) writeTaken(buf *buffer, b []byte, asReader bool) bool {
 	return false
 }
 
-// errHandOver ends a reader's patience; nobody else sees it.
+// errHandOver makes a reader start a writer. It is internal.
 var errHandOver = errors.New("quicbridge: a writer goes on")
 
-// writeAll writes b on the stream, which it opens if need be. It returns the
-// length of b, whatever became of it, except with errHandOver: then so many bytes
-// were written. The connection ends when the peer takes nothing for WriteTimeout.
+// writeAll writes b on the stream, which it opens if necessary. With errHandOver it
+// returns how many bytes were written; in all other cases, failures included, it
+// returns the length of b. It closes the connection if the peer takes nothing for
+// WriteTimeout.
 func (st *stream) writeAll(b []byte, asReader bool) (int, error) {
 	if st.quic == nil {
 		if err := st.open(); err != nil {
@@ -128,9 +130,9 @@ func (st *stream) writeAll(b []byte, asReader bool) (int, error) {
 	}
 }
 
-// allow lets a Stream.Write that begins now take about that long, or for ever if
-// d is 0. A deadline that is near enough stays: setting one costs more than most
-// writes do.
+// allow sets the deadline of a Stream.Write that begins now to about d, or to none
+// if d is 0. It keeps a deadline that is close enough, because setting one costs
+// more than most writes.
 func (st *stream) allow(now time.Time, d time.Duration) {
 	if d == 0 {
 		if !st.deadline.IsZero() {
@@ -145,8 +147,8 @@ func (st *stream) allow(now time.Time, d time.Duration) {
 	}
 }
 
-// awaitOpening returns a context for opening a stream, which waits until the peer
-// allows one more; that, too, may take WriteTimeout at most.
+// awaitOpening returns a context for opening a stream. Opening blocks until the
+// peer allows one more stream, at most for WriteTimeout.
 func (c *conn) awaitOpening() (context.Context, context.CancelFunc) {
 	if c.limits.WriteTimeout == 0 {
 		return c.quic.Context(), func() {}
@@ -154,8 +156,8 @@ func (c *conn) awaitOpening() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(c.quic.Context(), c.limits.WriteTimeout)
 }
 
-// openFailed ends the connection if err says that the peer allowed no stream for
-// too long, and returns the reason.
+// openFailed closes the connection if err is a timeout of awaitOpening, and returns
+// the reason.
 func (c *conn) openFailed(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) && c.quic.Context().Err() == nil {
 		c.fail(engine.ErrWriteTimeout)
@@ -164,13 +166,13 @@ func (c *conn) openFailed(err error) error {
 	return err
 }
 
-// gatherBelow is how large a piece of the outbox must be, in bytes, to be written
+// gatherBelow is the size in bytes from which on a piece of the outbox is written
 // by itself.
 const gatherBelow = 32 << 10
 
-// gather moves b, which is the outbox's next piece, and those behind it that fit
-// to the buffer to, so that one call writes them all: quic-go sends fewer, fuller
-// batches of packets then.
+// gather moves b, the outbox's next piece, and the following pieces that fit to the
+// buffer to. One call then writes them all, and quic-go sends fewer, fuller batches
+// of packets.
 func (st *stream) gather(to, b []byte) []byte {
 	n := 0
 	for len(b) > 0 && n < len(to) {
@@ -183,7 +185,7 @@ func (st *stream) gather(to, b []byte) []byte {
 	return to[:n]
 }
 
-// open opens the stream; it waits until the peer allows one more.
+// open opens the stream. It blocks until the peer allows one more.
 func (st *stream) open() error {
 	c := st.conn
 	ctx, cancel := c.awaitOpening()
