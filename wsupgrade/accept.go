@@ -13,8 +13,8 @@ import (
 
 var errNoSuchPath = &HandshakeError{Status: http.StatusNotFound, Reason: "no WebSocket is served at this path"}
 
-// accept makes the server's part of the opening handshake (RFC 6455 section 4.2)
-// once the whole request is there, and takes no byte of what follows it.
+// accept does the server's part of the opening handshake (RFC 6455 section 4.2)
+// when the whole request has arrived. It consumes no byte after the request.
 func (c *codec) accept(s session, b []byte, seen int) (n int, err error) {
 	n, err = requestEnd(b, seen)
 	if n == 0 || err != nil {
@@ -34,8 +34,8 @@ func (c *codec) accept(s session, b []byte, seen int) (n int, err error) {
 	return n, nil
 }
 
-// exchange is the connection that ws.Upgrader gets: a request that is all there,
-// and a response that nobody waits for.
+// exchange is the connection that is passed to ws.Upgrader: it reads from a
+// complete request and writes to a buffer, so it never blocks.
 type exchange struct {
 	request  bytes.Reader
 	response []byte
@@ -56,8 +56,8 @@ func (x *exchange) release() {
 	exchanges.Put(x)
 }
 
-// upgrade leaves the response to the request in x, and returns the route that
-// was asked for, or a *HandshakeError.
+// upgrade writes the response to the request to x, and returns the requested route,
+// or a *HandshakeError.
 func (x *exchange) upgrade(p *Protocol, request []byte) (r route, err error) {
 	if err := checkHead(request); err != nil {
 		return route{}, err
@@ -76,7 +76,7 @@ func (x *exchange) upgrade(p *Protocol, request []byte) (r route, err error) {
 	return r, nil
 }
 
-// lookUp finds the route of a request line's target.
+// lookUp returns the route of a request line's target, or a *HandshakeError.
 func (p *Protocol) lookUp(target string) (route, error) {
 	u, err := url.ParseRequestURI(target)
 	if err != nil {
@@ -89,8 +89,8 @@ func (p *Protocol) lookUp(target string) (route, error) {
 	return r, nil
 }
 
-// refuseBody refuses requests that announce a body: its bytes would be taken
-// for frames.
+// refuseBody refuses requests that announce a body: its bytes would be read as
+// frames.
 func refuseBody(name, value []byte) error {
 	switch {
 	case strings.EqualFold(string(name), "Transfer-Encoding"),
@@ -100,7 +100,7 @@ func refuseBody(name, value []byte) error {
 	return nil
 }
 
-// refusalOf makes a *HandshakeError of an error of ws.Upgrader.
+// refusalOf converts an error of ws.Upgrader to a *HandshakeError.
 func refusalOf(err error) error {
 	var ours *HandshakeError
 	var theirs *ws.ConnectionRejectedError

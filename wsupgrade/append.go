@@ -14,11 +14,12 @@ import (
 
 var errNotText = fmt.Errorf("%w: WebSocket text that is not UTF-8", framing.ErrUnencodable)
 
-// Append implements engine.Codec: one frame a message. On a packet path it
-// carries what framing.AppendPacket makes; on a plain path the payload alone, so
-// a message whose extension header, compression or flags would be lost is an
-// error that wraps framing.ErrUnencodable, and so is a text message that isn't
-// UTF-8. dst then comes back as it was.
+// Append implements engine.Codec: it appends one frame for each message. On a
+// packet path the frame carries the packet that framing.AppendPacket makes. On a
+// plain path it carries the payload alone. A message whose extension header,
+// compression or flags would be lost there is refused with an error that wraps
+// framing.ErrUnencodable, and so is a text message that isn't UTF-8. In case of an
+// error dst is returned unchanged.
 func (c *codec) Append(dst []byte, m *framing.Message) ([]byte, error) {
 	start, size := finBinary, len(m.Payload)
 	if !c.plain {

@@ -6,41 +6,41 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// heldBack is how many bytes of a fragmented message's last frame are left for
-// the next call of Decode. The message lies in the codec's memory and is
-// borrowed until that call; a byte that is still to be consumed makes it come at
-// once, also when the peer then falls silent, and so an idle session holds no
-// buffer. Every frame has two bytes at least.
+// heldBack is how many bytes of a fragmented message's last frame Decode leaves for
+// its next call. The message is in the codec's memory and is borrowed until that
+// call. An unconsumed byte makes the engine call Decode again at once, even if the
+// peer then sends nothing. So the buffer is freed, and an idle session holds none.
+// Every frame has at least two bytes.
 const heldBack = 1
 
-// minAssembly and maxPooledAssembly are the capacities in bytes that an
-// assembly starts with, and above which it is left to the collector.
+// minAssembly is the capacity in bytes with which an assembly starts. An assembly
+// with a capacity above maxPooledAssembly is left to the garbage collector.
 const (
 	minAssembly       = 4 << 10
 	maxPooledAssembly = 64 << 10
 )
 
-// maxFragments is in how many frames a message may come, for a limit in bytes:
-// plenty for the smallest messages, and for the largest an average of 64 bytes a
-// frame. Frames without payload are legal and cost the peer six bytes each, so
-// without a bound a message need never end.
+// maxFragments returns the largest number of frames of one message, for a limit in
+// bytes: 1,024, plus one for each 64 bytes of the limit. Frames without payload are
+// legal and cost the peer only six bytes each, so without a bound a message might
+// never end.
 func maxFragments(limit uint32) int { return 1024 + int(limit/64) }
 
 var errTooManyFragments = violate(ws.StatusPolicyViolation, "message in too many fragments")
 
-// assembly is a fragmented message under way.
+// assembly is a fragmented message that is being received.
 type assembly struct {
-	buf       []byte // the payloads so far, at most the codec's limit
+	buf       []byte // the payloads so far, at most the codec's limit in bytes
 	frames    int    // the frames so far
 	text      bool
-	delivered bool // the message went out: buf is lent until the next Decode
+	delivered bool // the message was delivered: buf is borrowed until the next Decode
 }
 
-// assemblies holds *assembly values whose buffers nobody refers to.
+// assemblies holds *assembly values whose buffers are not in use.
 var assemblies = sync.Pool{New: func() any { return new(assembly) }}
 
-// assemble keeps a copy of the payload of f, which is a fragment. That the
-// message stays within the limit has been checked by readFrame.
+// assemble appends a copy of the payload of f, which is a fragment. readFrame has
+// checked that the message stays within the limit.
 func (c *codec) assemble(f frame, payload []byte) error {
 	if c.parts == nil {
 		c.parts = assemblies.Get().(*assembly)
@@ -57,8 +57,8 @@ func (c *codec) assemble(f frame, payload []byte) error {
 	return nil
 }
 
-// grow makes room for need bytes, doubling so that small fragments cost linear
-// time, and never beyond limit.
+// grow raises the capacity to at least need bytes. It doubles the capacity, so that
+// small fragments cost linear time, but not beyond limit.
 func (p *assembly) grow(need, limit int) {
 	size := min(max(need, 2*cap(p.buf), minAssembly), max(need, limit))
 	buf := make([]byte, len(p.buf), size)
@@ -66,7 +66,7 @@ func (p *assembly) grow(need, limit int) {
 	p.buf = buf
 }
 
-// release gives the assembly back after its message was handled.
+// release returns the assembly to the pool after its message was handled.
 func (c *codec) release() {
 	p := c.parts
 	c.parts = nil

@@ -7,18 +7,19 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// codec is one session's WebSocket state: 32 bytes. What only a handshake or a
-// fragmented message needs exists only as long as those do.
+// codec is one session's WebSocket state: 32 bytes. The state of a handshake or of
+// a fragmented message is allocated only for its duration.
 //
-// Decode's side (the loop) and Append's side (any goroutine, under the outbox
-// lock) run at the same time. They share limit, plain and client, which don't
-// change once the session is open, and open itself, which is atomic.
+// Decode (on the loop) and Append (on any goroutine, with the outbox locked) may
+// run at the same time. They share limit, plain and client, which don't change
+// after the session is open, and open, which is atomic.
 type codec struct {
-	proto *Protocol // what a request may ask for
-	parts *assembly // the fragmented message under way, nil if there is none; Decode's
+	proto *Protocol // the paths that a request may name
+	parts *assembly // the unfinished fragmented message, or nil; used by Decode only
 	limit uint32    // the largest WebSocket message in bytes, a packet's header included
 	open  atomic.Bool
-	// The role and the kind of path. A client masks and isn't masked to.
+	// The role and the kind of path. Frames of a client are masked, those of a
+	// server are not.
 	client bool
 	plain  bool
 }
@@ -30,15 +31,15 @@ var (
 	_ session               = (*engine.Session)(nil)
 )
 
-// session is what a codec needs of the engine.Session that it belongs to. It is
-// an interface so that a codec can be tested, and fuzzed, without an engine.
+// session has the methods of engine.Session that a codec needs. It is an interface,
+// so that a codec can be tested, and fuzzed, without an engine.
 type session interface {
 	SendControl(frame []byte) error
 	Establish()
 }
 
-// newServerCodec returns the codec of an accepted connection, which has yet to
-// ask for an upgrade.
+// newServerCodec returns the codec of an accepted connection, before its upgrade
+// request.
 func newServerCodec(p *Protocol, limits *engine.Limits) *codec {
 	return &codec{proto: p, limit: uint32(limits.MaxMessageSize)}
 }
@@ -50,7 +51,7 @@ func newClientCodec(p *Protocol, r route, limits *engine.Limits) *codec {
 	return c
 }
 
-// enter ends the handshake: from here on the connection carries r's frames.
+// enter ends the handshake: from now on the connection carries the frames of r.
 func (c *codec) enter(r route) {
 	c.plain = r.plain
 	if !r.plain {

@@ -15,18 +15,18 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// errResponseTooLarge is a server whose response doesn't end.
+// errResponseTooLarge is the error for a response above maxHandshake bytes.
 var errResponseTooLarge = fmt.Errorf("%w: handshake response above %d bytes", engine.ErrTooLarge, maxHandshake)
 
 // Connect implements engine.StreamProtocol: the client's opening handshake (RFC
-// 6455 section 4.1) for the protocol's first path. It blocks until the server
-// has answered, conn fails or ctx ends (the engine interrupts conn then). rest
-// is the caller's.
+// 6455 section 4.1) for the protocol's first path. It blocks until the server has
+// answered, conn fails or ctx ends (the engine interrupts conn then). rest holds
+// the bytes that were read after the response; the caller owns them.
 //
-// Errors: a *HandshakeError that is engine.ErrRefused when the server answers
-// with another HTTP status; engine.ErrProtocol when its answer isn't the one
-// that RFC 6455 asks for, engine.ErrTooLarge among them when it is above 16 KiB;
-// ctx's error when it has ended; else engine.ErrConnectionLost and conn's error.
+// Errors: a *HandshakeError, which is engine.ErrRefused, if the server answers with
+// another HTTP status than 101; engine.ErrProtocol if the response violates RFC
+// 6455, and also engine.ErrTooLarge if it is above 16 KiB; ctx's error if ctx has
+// ended; otherwise engine.ErrConnectionLost with conn's error.
 func (p *Protocol) Connect(ctx context.Context, conn net.Conn, addr string, limits engine.Limits) (
 	codec engine.Codec, rest []byte, err error) {
 	if len(p.routes) == 0 {
@@ -44,7 +44,7 @@ func (p *Protocol) Connect(ctx context.Context, conn net.Conn, addr string, limi
 	return newClientCodec(p, r, &limits), rest, nil
 }
 
-// hostOf is the Host header for addr. A Unix socket's path has none.
+// hostOf returns the Host header for addr. For a Unix socket it is "localhost".
 func hostOf(addr string) string {
 	if addr == "" || strings.ContainsAny(addr, "/@") {
 		return "localhost"
@@ -52,8 +52,8 @@ func hostOf(addr string) string {
 	return addr
 }
 
-// readAhead returns what br, nil or a buffer of ws.Dialer, holds beyond the
-// response, and gives the buffer back.
+// readAhead returns a copy of the bytes after the response that are buffered in br,
+// and returns br to its pool. br comes from ws.Dialer and may be nil.
 func readAhead(br *bufio.Reader) ([]byte, error) {
 	if br == nil {
 		return nil, nil
@@ -64,7 +64,7 @@ func readAhead(br *bufio.Reader) ([]byte, error) {
 	return rest, err
 }
 
-// connectError says what kind of end of the handshake err is.
+// connectError classifies an error of the handshake.
 func connectError(ctx context.Context, conn *boundedConn, err error) error {
 	var status ws.StatusError
 	switch {
@@ -80,8 +80,8 @@ func connectError(ctx context.Context, conn *boundedConn, err error) error {
 	return fmt.Errorf("%w: wsupgrade: handshake: %w", engine.ErrConnectionLost, conn.failure)
 }
 
-// boundedConn is a connection during the client's handshake. It remembers its
-// first failure, so that a broken connection can be told from a wrong answer.
+// boundedConn is a connection during the client's handshake. It keeps its first
+// error, which distinguishes a failed connection from an invalid response.
 type boundedConn struct {
 	conn    net.Conn
 	left    int // bytes that may still be read

@@ -22,15 +22,15 @@ func (c *codec) control(s session, op ws.OpCode, b []byte, head int) error {
 	return nil
 }
 
-// pong answers the ping b. A failed SendControl is no error. While 4 KiB of
-// answers wait unread, further pings go unanswered: they tell the peer nothing
-// that those don't (RFC 6455 section 5.5.3 asks no answer to each ping, either: an
-// endpoint "MAY elect to send a Pong frame for only the most recently processed
-// Ping frame"). And a session that is ending needs none.
+// pong answers the ping b. A failed SendControl is no error. While 4 KiB of pongs
+// wait to be written, further pings are not answered. RFC 6455 section 5.5.3 does
+// not require an answer to each ping: an endpoint "MAY elect to send a Pong frame
+// for only the most recently processed Ping frame". A session that is closing
+// answers none.
 func (c *codec) pong(s session, b []byte, head int) {
 	if !c.client {
-		// The answer is two bytes of header and the same payload, and it fits
-		// where the masking key was.
+		// The answer has two bytes of header and the same payload. It is written
+		// over the end of the masking key.
 		b = b[head-2:]
 		b[0], b[1] = finPong, byte(len(b)-2)
 		_ = s.SendControl(b)
@@ -41,7 +41,7 @@ func (c *codec) pong(s session, b []byte, head int) {
 	controlFrames.Put(scratch)
 }
 
-// controlFrame has room for any masked control frame.
+// controlFrame has space for any masked control frame.
 type controlFrame [2 + maskSize + ws.MaxControlFramePayloadSize]byte
 
 var controlFrames = sync.Pool{New: func() any { return new(controlFrame) }}
@@ -91,10 +91,10 @@ func readClose(payload []byte) error {
 
 // sendable reports whether a close frame may carry code.
 //
-// RFC 6455 section 7.4.2 gives 3000 to 4999 to libraries and applications, and
-// below that lets stand only what is defined. Section 7.4.1 defines 1000 to 1003
-// and 1007 to 1011, and of the others that "MUST NOT be set as a status code in a
-// Close control frame"; IANA's registry added 1012 to 1014.
+// RFC 6455 section 7.4.2 reserves 3000 to 4999 for libraries and applications, and
+// below that allows only defined codes. Section 7.4.1 defines 1000 to 1003 and 1007
+// to 1011. Its other codes "MUST NOT be set as a status code in a Close control
+// frame". IANA's registry added 1012 to 1014.
 func sendable(code uint16) bool {
 	switch {
 	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1014, code >= 3000 && code <= 4999:

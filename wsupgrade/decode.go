@@ -19,20 +19,19 @@ var (
 	}
 )
 
-// decode is Decode for any session. It takes one frame at a time, and a frame
-// only when all of it is there: so the mask is removed once, in place, and a
-// message in one frame is delivered as it lies in b.
+// decode is Decode for any session. It decodes one frame at a time, and only after
+// all its bytes have arrived. So it unmasks the payload once, in place, and a
+// message in one frame is delivered without a copy.
 //
-// What is decoded here, a whole message in a frame with a short header, is what
-// nearly everybody sends; decodeFrame would say the same of it and take twice as
-// long.
+// This is the fast path for the usual case, a whole message in a frame with a short
+// header. decodeFrame would return the same and take twice as long.
 func (c *codec) decode(s session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
 	if len(b) < ws.MinHeaderSize || b[0] != finBinary && (b[0] != finText || !c.plain) || c.parts != nil || !c.open.Load() {
 		return c.decodeFrame(s, b, seen, m)
 	}
 	head, length := ws.MinHeaderSize, int(b[1])
 	if !c.client {
-		head, length = head+maskSize, length-maskBit // below 0 without a mask
+		head, length = head+maskSize, length-maskBit // negative without a mask
 	}
 	n = head + length
 	if uint(length) >= length16 || length > int(c.limit) || n > len(b) {
@@ -46,7 +45,7 @@ func (c *codec) decode(s session, b []byte, seen int, m *framing.Message) (n int
 	return n, err == nil, err
 }
 
-// decodeFrame is decode without the short cut for whole data frames.
+// decodeFrame is decode without the fast path.
 func (c *codec) decodeFrame(s session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
 	if !c.open.Load() {
 		n, err = c.accept(s, b, seen)
@@ -86,7 +85,7 @@ func (c *codec) decodeFrame(s session, b []byte, seen int, m *framing.Message) (
 	return n - heldBack, true, nil
 }
 
-// deliver makes m the message whose bytes are payload, which m aliases.
+// deliver sets m to the message in payload. m aliases payload.
 func (c *codec) deliver(m *framing.Message, payload []byte, text bool) error {
 	if !c.plain {
 		return c.deliverPacket(m, payload)
@@ -97,7 +96,8 @@ func (c *codec) deliver(m *framing.Message, payload []byte, text bool) error {
 	if text && !utf8.Valid(payload) {
 		return errTextNotUTF8
 	}
-	// Field by field: the compiler builds a literal on the stack first.
+	// Field by field: for a composite literal the compiler would build a copy on
+	// the stack first.
 	m.Payload = payload
 	m.Ext = nil
 	m.Stream = 0
@@ -111,7 +111,7 @@ func (c *codec) deliver(m *framing.Message, payload []byte, text bool) error {
 	return nil
 }
 
-// deliverPacket makes m the packet that payload is, exactly.
+// deliverPacket sets m to the packet in payload, which must be exactly one.
 func (c *codec) deliverPacket(m *framing.Message, payload []byte) error {
 	n, err := framing.Packet{}.Decode(payload, 0, int(c.limit)-framing.PacketHeaderSize, m)
 	if err != nil {
@@ -123,7 +123,7 @@ func (c *codec) deliverPacket(m *framing.Message, payload []byte) error {
 	return nil
 }
 
-// packetViolation gives an error of framing.Packet its close code.
+// packetViolation adds a close code to an error of framing.Packet.
 func packetViolation(err error) error {
 	return &violation{
 		code:  codeOf(err, ws.StatusInvalidFramePayloadData),

@@ -10,20 +10,20 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// CloseError is a WebSocket close: the code and the reason of a Close frame.
+// CloseError holds the code and the reason of a Close frame.
 //
-// One that the peer sent is the session's close reason (get it by errors.As),
-// and is engine.ErrPeerClosed. One that the application makes and passes to
-// Session.CloseWith chooses the code and the reason that the peer gets, and is
-// engine.ErrClosed.
+// If the peer closed the session, the close reason wraps a CloseError (use
+// errors.As), which is engine.ErrPeerClosed. An application can pass its own
+// CloseError to Session.CloseWith, to choose the code and the reason that are sent;
+// that is engine.ErrClosed.
 type CloseError struct {
-	// Code is the status code of RFC 6455 section 7.4. 1005 stands for a Close
-	// frame without a code. To send: 0 means 1000, and a code that may not be
-	// sent becomes 1011.
+	// Code is the status code of RFC 6455 section 7.4. 1005 means a Close frame
+	// without a code, in both directions. When sent, 0 becomes 1000, and a code
+	// that must not be sent becomes 1011.
 	Code uint16
 
-	// Reason is the peer's UTF-8 text, not to be trusted. To send, it is cut
-	// off at 123 bytes, and at the first byte that isn't UTF-8.
+	// Reason is UTF-8 text. Do not trust the peer's. When sent, it is cut off at
+	// 123 bytes, and at the first byte that isn't UTF-8.
 	Reason string
 
 	received bool // the peer sent it
@@ -44,12 +44,12 @@ func (e *CloseError) Unwrap() error {
 	return engine.ErrClosed
 }
 
-// HandshakeError is an upgrade that came to nothing. On the accepting side it
-// is engine.ErrProtocol, and the peer gets Status as an HTTP error; on the
-// dialing side it is engine.ErrRefused, and Status is what the server said.
+// HandshakeError is a failed upgrade. On the accepting side it is
+// engine.ErrProtocol, and Status is sent to the peer as an HTTP error. On the
+// dialing side it is engine.ErrRefused, and Status is the server's.
 type HandshakeError struct {
 	Status int    // the HTTP status code
-	Reason string // what was wrong; empty on the dialing side
+	Reason string // the fault of the request; empty on the dialing side
 
 	refused bool // the dialing side
 }
@@ -70,8 +70,8 @@ func (e *HandshakeError) Unwrap() error {
 	return engine.ErrProtocol
 }
 
-// violation is a peer's breach of RFC 6455 or of what its path carries. It is
-// engine.ErrProtocol, and its cause where there is one.
+// violation is a peer's violation of RFC 6455 or of its path's format. It is
+// engine.ErrProtocol, and wraps its cause, if it has one.
 type violation struct {
 	code  ws.StatusCode // for the close frame
 	text  string
@@ -87,8 +87,8 @@ func (v *violation) Error() string        { return "wsupgrade: " + v.text }
 func (v *violation) Is(target error) bool { return target == engine.ErrProtocol }
 func (v *violation) Unwrap() error        { return v.cause }
 
-// closeCodes are the close codes of the engine's reasons, the narrower reason
-// before the wider one that it wraps.
+// closeCodes are the close codes for the engine's reasons. A more specific reason
+// comes before a more general one that it wraps.
 var closeCodes = []struct {
 	reason error
 	code   ws.StatusCode
@@ -103,8 +103,8 @@ var closeCodes = []struct {
 	{engine.ErrPeerClosed, ws.StatusNormalClosure},
 }
 
-// codeOf is the close code for reason, or otherwise for one that says nothing
-// to the engine.
+// codeOf returns the close code for reason, or otherwise if reason is none of the
+// engine's.
 func codeOf(reason error, otherwise ws.StatusCode) ws.StatusCode {
 	for _, c := range closeCodes {
 		if errors.Is(reason, c.reason) {

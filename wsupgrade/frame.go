@@ -9,9 +9,9 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// The first byte of a frame (RFC 6455 section 5.2): FIN, three reserved bits,
-// four bits of opcode. In the second, the high bit says that a mask follows the
-// length.
+// The first byte of a frame (RFC 6455 section 5.2): FIN, three reserved bits, four
+// bits of opcode. In the second byte the high bit is set if a masking key follows
+// the length.
 const (
 	finBit    = 0x80
 	rsvBits   = 0x70
@@ -27,17 +27,17 @@ const (
 	maskSize = 4   // bytes of masking key
 )
 
-// frame is a decoded frame header. The zero frame stands for one that isn't
-// there yet.
+// frame is a decoded frame header. The zero frame means that the header is not
+// complete yet.
 type frame struct {
-	head   int    // bytes of header, the masking key included; never 0
+	head   int    // bytes of header, the masking key included; 0 only in the zero frame
 	length int    // bytes of payload
 	key    uint32 // the masking key, little-endian; 0 without a mask
 	op     ws.OpCode
 	fin    bool
 }
 
-// Violations that are told by a frame's first two bytes.
+// Violations that a frame's header shows.
 var (
 	errReservedBits     = violate(ws.StatusProtocolError, "a reserved bit is set and no extension was agreed on")
 	errReservedOpcode   = violate(ws.StatusProtocolError, "reserved opcode")
@@ -52,9 +52,9 @@ var (
 	errTextOnPackets    = violate(ws.StatusUnsupportedData, "text message where packets are spoken")
 )
 
-// readFrame reads the frame header at the start of b and judges everything
-// about the frame that its header tells, so that nothing is kept of a frame
-// that will be refused. The zero frame and no error ask for more bytes.
+// readFrame reads the frame header at the start of b and checks it completely, so
+// that no byte of an invalid frame is stored. If the header is not complete, it
+// returns the zero frame and no error.
 func (c *codec) readFrame(b []byte) (f frame, err error) {
 	if len(b) < ws.MinHeaderSize {
 		return frame{}, nil
@@ -85,8 +85,8 @@ func (c *codec) readFrame(b []byte) (f frame, err error) {
 	return f, nil
 }
 
-// readLength reads an extended length and returns it with the bytes of header
-// up to and with it; n is 0 if they aren't all there.
+// readLength reads an extended length. n is the size of the header in bytes up to
+// the end of the length, or 0 if the length is not complete.
 //
 // RFC 6455 section 5.2: "the minimal number of bytes MUST be used to encode the
 // length", and of 64 bits "the most significant bit MUST be 0".
@@ -114,7 +114,7 @@ func readLength(b []byte, short int) (length uint64, n int, err error) {
 	return length, 10, nil
 }
 
-// checkStart judges a frame's first two bytes.
+// checkStart checks a frame's first two bytes.
 func (c *codec) checkStart(b0, b1 byte) error {
 	op := ws.OpCode(b0 & opBits)
 	fragmented := c.parts != nil
@@ -156,7 +156,7 @@ func (c *codec) checkStart(b0, b1 byte) error {
 	return nil
 }
 
-// held is how many bytes of the message under way earlier frames brought.
+// held returns how many bytes of the unfinished message came in earlier frames.
 func (c *codec) held() int {
 	if c.parts == nil {
 		return 0
@@ -164,7 +164,7 @@ func (c *codec) held() int {
 	return len(c.parts.buf)
 }
 
-// tooLarge is the end of a session whose peer declares a frame that makes its
+// tooLarge returns the violation for a declared frame length that would make its
 // message exceed the limit. All sizes are in bytes.
 func tooLarge(declared uint64, held int, limit uint32) error {
 	return &violation{

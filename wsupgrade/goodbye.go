@@ -12,12 +12,12 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// maxReason is how many bytes of reason fit into a close frame beside the code.
+// maxReason is how many bytes of reason fit in a close frame with the code.
 const maxReason = ws.MaxControlFramePayloadSize - 2
 
-// Goodbye implements engine.Codec: a Close frame, or an HTTP error as long as
-// the handshake isn't done. A close that the peer began is answered with its
-// own code.
+// Goodbye implements engine.Codec: it appends a Close frame, or an HTTP error if
+// the handshake isn't done. If the peer began the close, the frame carries the
+// peer's code.
 func (c *codec) Goodbye(dst []byte, reason error) []byte {
 	if !c.open.Load() {
 		return appendRefusal(dst, reason)
@@ -32,7 +32,7 @@ func (c *codec) Goodbye(dst []byte, reason error) []byte {
 	return appendControl(dst, finClose, payload[:2+n], c.client)
 }
 
-// closeStatus is what a close frame says for reason.
+// closeStatus returns the content of the close frame for reason.
 func closeStatus(reason error) (code uint16, text string) {
 	var closed *CloseError
 	var broken *violation
@@ -42,11 +42,11 @@ func closeStatus(reason error) (code uint16, text string) {
 	case errors.As(reason, &broken):
 		return uint16(broken.code), cutReason(broken.text)
 	}
-	// A reason of the application's own that says nothing about the close.
+	// One of the engine's reasons, or an error of the application.
 	return uint16(codeOf(reason, ws.StatusInternalServerError)), ""
 }
 
-// status is what a close frame says for e.
+// status returns the content of the close frame for e.
 func (e *CloseError) status() (code uint16, text string) {
 	switch {
 	case e.Code == uint16(ws.StatusNoStatusRcvd):
@@ -63,7 +63,8 @@ func (e *CloseError) status() (code uint16, text string) {
 	return e.Code, cutReason(e.Reason)
 }
 
-// cutReason returns the longest start of text that is UTF-8 and fits.
+// cutReason returns the longest prefix of text that is UTF-8 and has at most
+// maxReason bytes.
 func cutReason(text string) string {
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRuneInString(text[i:])
@@ -75,8 +76,8 @@ func cutReason(text string) string {
 	return text
 }
 
-// refusals are the HTTP statuses of the engine's reasons to end a handshake,
-// the narrower reason before the wider one.
+// refusals are the HTTP statuses for the engine's reasons to end a handshake. A
+// more specific reason comes before a more general one.
 var refusals = []struct {
 	reason error
 	status int
@@ -85,7 +86,7 @@ var refusals = []struct {
 	{engine.ErrIdleTimeout, http.StatusRequestTimeout},
 	{engine.ErrRefused, http.StatusServiceUnavailable},
 	{engine.ErrClosed, http.StatusServiceUnavailable},
-	{engine.ErrPeerClosed, http.StatusBadRequest}, // an end in the middle of its request
+	{engine.ErrPeerClosed, http.StatusBadRequest}, // the peer closed within its request
 	{engine.ErrTooLarge, http.StatusRequestHeaderFieldsTooLarge},
 	{engine.ErrProtocol, http.StatusBadRequest},
 }

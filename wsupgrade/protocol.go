@@ -11,17 +11,17 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// Protocol is the WebSocket protocol with the paths that it serves. It is
-// immutable, may be given to any number of listeners and dials at once, and is
-// made by Path or New; the zero Protocol has no path, so it refuses everybody
-// with HTTP 404 and can't dial.
+// Protocol is the WebSocket protocol with the paths that it serves. It is immutable
+// and may serve any number of listeners and dials at once. Make it by Path or New.
+// The zero Protocol has no path, so it refuses every request with HTTP 404 and
+// can't dial.
 type Protocol struct {
 	routes []route
 }
 
 var _ engine.StreamProtocol = (*Protocol)(nil)
 
-// route is a path and what its messages are.
+// route is a path with the format of its messages.
 type route struct {
 	path  string
 	plain bool // a message is an application's bytes, not a packet
@@ -38,9 +38,9 @@ func Packets(path string) Option {
 	return func(p *Protocol) { p.add(route{path: path}) }
 }
 
-// Plain adds a path on which every WebSocket message is one OneWay Message with
-// ID 0, in both directions. Message.Text tells text from binary messages; text
-// is valid UTF-8 both ways.
+// Plain adds a path on which every WebSocket message is one OneWay Message with ID
+// 0, in both directions. Message.Text is set for text messages, which must be valid
+// UTF-8 in both directions, and not for binary messages.
 func Plain(path string) Option {
 	return func(p *Protocol) { p.add(route{path: path, plain: true}) }
 }
@@ -52,11 +52,11 @@ func Path(path string, opts ...Option) *Protocol {
 	return p.apply(opts)
 }
 
-// New returns a protocol that serves the paths of opts, of which there must be
-// one at least. A dialing session asks for the first of them. Paths are compared
-// with a request's path after percent-decoding, byte by byte. New panics, as
-// http.Handle does, when it is given no path, one twice, or one that doesn't
-// start with a slash or contains '?', '#', '%', spaces or control characters.
+// New returns a protocol that serves the paths of opts; there must be at least one.
+// A dialing session requests the first of them. Paths are compared byte by byte
+// with a request's percent-decoded path. New panics, as http.Handle does, if it is
+// given no path, a path twice, or a path that does not start with a slash, contains
+// '?', '#', '%', a space or a control character, or isn't ASCII.
 func New(opts ...Option) *Protocol {
 	return new(Protocol).apply(opts)
 }
@@ -100,9 +100,9 @@ func (p *Protocol) Name() string { return "ws" }
 // RFC 6455 section 4.1: "The method of the request MUST be GET".
 const requestStart = "GET "
 
-// Match implements engine.StreamProtocol: a connection that starts with "GET "
-// is taken, whether or not it then asks for an upgrade, so that a stray HTTP
-// client gets an HTTP error.
+// Match implements engine.StreamProtocol: it matches a connection that starts with
+// "GET ". It does so even without an upgrade request, so that a plain HTTP client
+// gets an HTTP error.
 func (p *Protocol) Match(first []byte) engine.Match {
 	n := min(len(first), len(requestStart))
 	switch {

@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	// maxHandshake bounds a request, and a response, in bytes, all lines and
-	// the empty one included.
+	// maxHandshake bounds a request, and a response, in bytes, including the empty
+	// line at its end.
 	maxHandshake = 16 << 10
 
-	// maxMethod bounds a request's method in bytes: long enough for every
-	// registered one that a stray client may use.
+	// maxMethod bounds a request's method in bytes. It is longer than every
+	// registered method.
 	maxMethod = 24
 
-	// keySize is how many bytes a Sec-WebSocket-Key stands for.
+	// keySize is the size in bytes of a decoded Sec-WebSocket-Key.
 	keySize = 16
 )
 
-// headEnd is the last line's end and the empty line.
+// headEnd is the end of the last line and the empty line.
 const headEnd = "\r\n\r\n"
 
 var (
@@ -28,14 +28,14 @@ var (
 	errBareLineFeed  = &HandshakeError{Status: http.StatusBadRequest, Reason: "line that doesn't end in CR LF"}
 	errHeadTooLarge  = &HandshakeError{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "request above 16 KiB"}
 	errHeaderLine    = &HandshakeError{Status: http.StatusBadRequest, Reason: "malformed header line"}
-	errHeaderTwice   = &HandshakeError{Status: http.StatusBadRequest, Reason: "header that may appear only once, twice"}
+	errHeaderTwice   = &HandshakeError{Status: http.StatusBadRequest, Reason: "duplicate header that may appear only once"}
 	errBadKey        = &HandshakeError{Status: http.StatusBadRequest, Reason: "Sec-WebSocket-Key that is not 16 bytes in base64"}
 	errRequestedBody = &HandshakeError{Status: http.StatusBadRequest, Reason: "upgrade request with a body"}
 )
 
-// requestEnd returns the size in bytes of the request at the start of b, or 0
-// when it isn't all there. Of the first seen bytes only the last three are
-// looked at again, so that a request in single bytes costs linear time.
+// requestEnd returns the size in bytes of the request at the start of b, or 0 if it
+// isn't complete. It searches only the bytes after the first seen ones, so that a
+// request in single bytes costs linear time.
 func requestEnd(b []byte, seen int) (n int, err error) {
 	if !methodStart(b) {
 		return 0, errNotHTTP
@@ -61,7 +61,7 @@ func requestEnd(b []byte, seen int) (n int, err error) {
 }
 
 // methodStart reports whether b may be the start of an HTTP request: a method's
-// letters and a space. A peer that speaks something else hears of it at once.
+// letters and a space. So a peer with another protocol is refused at once.
 func methodStart(b []byte) bool {
 	for i, ch := range b[:min(len(b), maxMethod)] {
 		if ch == ' ' {
@@ -74,8 +74,8 @@ func methodStart(b []byte) bool {
 	return len(b) < maxMethod
 }
 
-// checkHead judges what ws.Upgrader takes on trust in the whole request head:
-// the form of the header lines, and the headers that may appear only once.
+// checkHead checks the parts of a whole request head that ws.Upgrader does not: the
+// form of the header lines, and the headers that may appear only once.
 func checkHead(head []byte) error {
 	_, lines, _ := bytes.Cut(head[:len(head)-len("\r\n")], []byte("\r\n"))
 	var hosts, keys, versions int
@@ -107,10 +107,10 @@ func checkHead(head []byte) error {
 	return nil
 }
 
-// isKey reports whether v is what RFC 6455 section 4.1 asks for: "a nonce
+// isKey reports whether v is a key as RFC 6455 section 4.1 requires it: "a nonce
 // consisting of a randomly selected 16-byte value that has been base64-encoded".
 func isKey(v []byte) bool {
-	var key [keySize + 2]byte // what DecodedLen asks for
+	var key [keySize + 2]byte // DecodedLen of the encoded key
 	if len(v) != base64.StdEncoding.EncodedLen(keySize) {
 		return false
 	}
