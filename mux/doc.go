@@ -1,4 +1,4 @@
-// Package mux makes requests and responses out of messages, over any session
-// whose framing carries ids (framing.Packet, framing.MuxLine), over every
-// transport. Both sides of a session may ask; answers may come in any order.
+// Package mux matches responses with requests, over any session whose framing
+// carries IDs (framing.Packet, framing.MuxLine), on every transport. Both sides of
+// a session may send requests; responses may arrive in any order.
 package mux

@@ -9,32 +9,31 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// Errors of a request, beside the context's and the session's close reason
-// (the Err variables of package engine). Tell them apart with errors.Is.
+// Errors of a request, besides the context's error and the session's close reason
+// (the Err variables of package engine). Compare them with errors.Is.
 var (
-	// ErrTooManyPending: Options.MaxPending requests wait on this session
-	// already. Nothing was sent.
+	// ErrTooManyPending: Options.MaxPending requests already wait on this session.
+	// Nothing was sent.
 	ErrTooManyPending = errors.New("mux: too many requests are pending on this session")
 
-	// ErrStreaming: the Response announces further ones of the same id
-	// (framing.FlagMore), and a request takes only one. The others are dropped
-	// when they come.
+	// ErrStreaming: the Response announces further Responses with the same ID
+	// (framing.FlagMore), but a request accepts only one. The others are dropped
+	// when they arrive.
 	ErrStreaming = errors.New("mux: the answer is a stream of responses")
 
 	// ErrFragmented: the Response is only the first part of one
-	// (framing.FlagFragmented). The others are dropped when they come.
+	// (framing.FlagFragmented). The other parts are dropped when they arrive.
 	ErrFragmented = errors.New("mux: the answer is fragmented")
 )
 
-// RemoteError is the answer of a peer that failed to serve a request: a
-// Response with framing.FlagFailed. What Code and Text say is up to the
-// application.
+// RemoteError is the failure that a peer reports for a request: a Response with
+// framing.FlagFailed. The application defines the meaning of Code and Text.
 type RemoteError struct {
 	Code uint16
-	Text string // valid UTF-8: other bytes of the peer are replaced
+	Text string // valid UTF-8: invalid bytes of the peer are replaced by U+FFFD
 }
 
-// Error quotes the text, because a peer may put anything into it.
+// Error quotes the text, because a peer may put any characters into it.
 func (e *RemoteError) Error() string {
 	return fmt.Sprintf("mux: the peer failed with code %d: %q", e.Code, e.Text)
 }
@@ -43,7 +42,8 @@ func (e *RemoteError) Error() string {
 // failed Response (docs/WIRE.md section 1).
 const failedPrefixSize = 2
 
-// responseError returns what makes m, a Response, a failure, or nil.
+// responseError returns the error for which m, a Response, fails its request, or
+// nil.
 func responseError(m *framing.Message) error {
 	switch {
 	case m.Flags&framing.FlagMore != 0:

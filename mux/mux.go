@@ -9,14 +9,15 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// DefaultMaxPending is how many requests may wait on one session at a time.
+// DefaultMaxPending is how many requests may wait on one session at the same time.
 const DefaultMaxPending = 65_536
 
 // Options are a Mux's settings. The zero value means all defaults.
 type Options struct {
-	// MaxPending is how many requests may wait for their answers on one session
-	// at a time; more fail with ErrTooManyPending. 0 means DefaultMaxPending.
-	// A negative number is an error that every request returns.
+	// MaxPending is how many requests may wait for their responses on one session
+	// at the same time; more fail with ErrTooManyPending. 0 means
+	// DefaultMaxPending. If it is negative, every request returns the error of
+	// Validate.
 	MaxPending int
 }
 
@@ -28,18 +29,18 @@ func (o *Options) Validate() error {
 	return nil
 }
 
-// Mux is the engine.Handler that completes requests: it takes the Responses out
-// of each session's messages and hands everything else to the next handler. One
-// Mux serves all sessions of an engine, accepted and dialed ones; it must be
-// the handler that the engine calls, directly or through wrappers that let
-// every callback pass.
+// Mux is the engine.Handler that completes requests: it takes the Responses out of
+// each session's messages and passes everything else to the next handler. One Mux
+// serves all sessions of an engine, accepted and dialed. The engine must call it
+// directly, or through wrappers that forward every callback. The zero Mux is not
+// usable; New makes one.
 //
-// A Response that nobody waits for (it came after its request was given up, or
-// answers none) is dropped and counted.
+// A Response without a waiting request (it came too late, or answers none) is
+// dropped and counted.
 type Mux struct {
 	next    engine.Handler // read only
 	options Options        // read only
-	invalid error          // what Options.Validate says; read only
+	invalid error          // the error of Options.Validate; read only
 
 	creating sync.Mutex // held while a session gets its table
 	dropped  atomic.Uint64
@@ -47,7 +48,8 @@ type Mux struct {
 
 var _ engine.Handler = (*Mux)(nil)
 
-// New returns a Mux in front of next. A nil next ignores what isn't a Response.
+// New returns a Mux that forwards to next. With a nil next, other messages are
+// ignored.
 func New(next engine.Handler, options Options) *Mux {
 	if next == nil {
 		next = engine.Callbacks{}
@@ -59,11 +61,12 @@ func New(next engine.Handler, options Options) *Mux {
 	return x
 }
 
-// Dropped is how many Responses were dropped because nobody waited for them.
+// Dropped returns how many Responses were dropped because no request waited for
+// them. It may be called from any goroutine.
 func (x *Mux) Dropped() uint64 { return x.dropped.Load() }
 
 // OnOpen implements engine.Handler. A session gets its table with its first
-// request, so one that never asks pays nothing.
+// request, so sessions without requests cost nothing.
 func (x *Mux) OnOpen(s *engine.Session) { x.next.OnOpen(s) }
 
 // OnMessage implements engine.Handler.
@@ -88,8 +91,8 @@ func (x *Mux) OnMessage(s *engine.Session, m *framing.Message) {
 // OnClose implements engine.Handler: it fails the session's pending requests
 // with reason, then calls the next handler.
 //
-// A request that gets its table just now, unseen here, can't be sent any more:
-// its SendMessage fails with the reason.
+// If a request makes the table at the same time, lookup may not find it. That is
+// harmless: the request's SendMessage fails with the reason.
 func (x *Mux) OnClose(s *engine.Session, reason error) {
 	if t := x.lookup(s); t != nil {
 		t.close(reason)
@@ -100,7 +103,7 @@ func (x *Mux) OnClose(s *engine.Session, reason error) {
 // tableKey is the key of this Mux's table among a session's values.
 type tableKey struct{ x *Mux }
 
-// lookup returns the session's table, or nil if it never asked.
+// lookup returns the session's table, or nil before its first request.
 func (x *Mux) lookup(s *engine.Session) *table {
 	t, _ := s.Value(tableKey{x}).(*table)
 	return t

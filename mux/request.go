@@ -7,31 +7,30 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// Request sends payload as a Request on s and waits for its Response, which
-// belongs to the caller and owns its bytes. payload is copied before Request
-// returns.
+// Request sends payload as a Request on s and waits for its Response, which belongs
+// to the caller and owns its bytes. payload must not change until Request returns.
 //
-// It blocks until the Response comes, ctx ends (ctx.Err() is returned, and the
-// Response is dropped if it comes later), or the session ends, at once and with
-// the session's close reason. A context without an end waits as long as the
-// session lives. Where s's framing carries no ids, no Response can be told and
-// only ctx or the session's end ends the call; over framing.MuxLine only the
-// client side can ask.
+// It blocks until the Response arrives, ctx ends, or the session ends. If ctx ends,
+// it returns ctx.Err(), and a later Response is dropped. If the session ends, it
+// returns the close reason at once. If s's framing carries no IDs, no Response can
+// be matched, and only the end of ctx or of the session ends the call. Over
+// framing.MuxLine only the client side can send requests.
 //
-// It may be called from any goroutine, and on accepted and dialed sessions
-// alike, but never from a callback of an engine.Handler: the answer would have
-// to come through the very worker, or loop, that waits for it.
+// It may be called from any goroutine, on accepted and dialed sessions. Do not call
+// it from a callback of an engine.Handler: the worker, or loop, that must receive
+// the Response would wait for it.
 //
-// Errors: a *RemoteError when the peer says that it failed, ErrTooManyPending,
-// ErrStreaming, ErrFragmented, those of Session.Send, and the above.
+// Errors: a *RemoteError if the peer reports a failure, framing.ErrMalformed if
+// that report is invalid, ErrTooManyPending, ErrStreaming, ErrFragmented, those of
+// Session.Send, and the above.
 func (x *Mux) Request(ctx context.Context, s *engine.Session, payload []byte) (*framing.Message, error) {
 	return x.RequestMessage(ctx, s, &framing.Message{Payload: payload})
 }
 
-// RequestMessage is Request with a whole message: its biz type, extension
-// header, compression, flags and stream travel as they are. Its Type and ID are
-// not looked at: it goes as a Request under an id of Session.NextID. m and its
-// bytes are not changed, and not kept.
+// RequestMessage is Request with a whole message: its biz type, extension header,
+// compression, flags and stream are sent unchanged. Its Type and ID are ignored: it
+// is sent as a Request with an ID of Session.NextID. m and its bytes are not
+// changed, and not kept after the call.
 func (x *Mux) RequestMessage(ctx context.Context, s *engine.Session, m *framing.Message) (*framing.Message, error) {
 	if x.invalid != nil {
 		return nil, x.invalid
@@ -54,7 +53,7 @@ func (x *Mux) RequestMessage(ctx context.Context, s *engine.Session, m *framing.
 	return t.await(ctx, id, c)
 }
 
-// await waits for the answer of c, which is in t under id, and frees c.
+// await waits for the answer to c, which is in t under id, and frees c.
 func (t *table) await(ctx context.Context, id uint32, c *call) (*framing.Message, error) {
 	var a answer
 	select {
@@ -64,7 +63,7 @@ func (t *table) await(ctx context.Context, id uint32, c *call) (*framing.Message
 			c.free()
 			return nil, ctx.Err()
 		}
-		// Somebody took the call a moment ago and is about to answer it.
+		// Another goroutine has just taken the call and is about to answer it.
 		a = <-c.done
 	}
 	c.free()
@@ -77,10 +76,10 @@ func (t *table) await(ctx context.Context, id uint32, c *call) (*framing.Message
 	return a.m, nil
 }
 
-// drop gives up on c, which is or was in t under id, and frees it.
+// drop removes c, which is or was in t under id, and frees it.
 func (t *table) drop(id uint32, c *call) {
 	if t.take(id) == nil {
-		<-c.done // taken by somebody who is about to answer it
+		<-c.done // another goroutine took it and is about to answer it
 	}
 	c.free()
 }

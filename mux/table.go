@@ -6,24 +6,23 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// shrinkAbove is how many pending requests a table may have held at once and
-// still keep its map when it empties. A Go map never shrinks by itself.
+// shrinkAbove is up to how many requests at the same time a table keeps its map
+// when it becomes empty. A Go map never shrinks by itself.
 const shrinkAbove = 256
 
-// table holds the pending requests of one session. The goroutine that
-// takes a call out of it, and no other, answers that call or gives it back to the
-// pool: so calls can be used again safely.
+// table holds the pending requests of one session. Only the goroutine that takes a
+// call out of it may answer that call or free it. So calls can be pooled safely.
 type table struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	calls  map[uint32]*call
 	peak   int   // the most calls at once since the map was made
-	reason error // why the session ended; nil before
+	reason error // the session's close reason; nil before its end
 }
 
-// add enters c under the first id from nextID that is free: after 2^32 messages
-// ids come round again, and an old request may still wait under one. It fails
-// with ErrTooManyPending when the table holds maxPending calls, and with the
-// close reason when the session has ended.
+// add adds c under the first ID from nextID that is free. IDs repeat after 2^32
+// messages, when an old request may still wait under one. add fails with
+// ErrTooManyPending if the table holds maxPending calls, and with the close reason
+// if the session has ended.
 func (t *table) add(c *call, nextID func() uint32, maxPending int) (id uint32, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,13 +70,13 @@ func (t *table) close(reason error) {
 
 // call is one request that waits for its answer.
 type call struct {
-	// done gets exactly one answer, from the goroutine that took the call out
-	// of its table. It has room for it, so that an event loop never waits here.
+	// done gets exactly one answer, from the goroutine that took the call out of
+	// its table. Its capacity is 1, so that an event loop never blocks on it.
 	done    chan answer
-	request framing.Message // what is sent; borrows the caller's bytes
+	request framing.Message // the message to send; borrows the caller's bytes
 }
 
-// answer is a Response that owns its bytes, or why there is none.
+// answer is a Response that owns its bytes, or the error.
 type answer struct {
 	m   *framing.Message
 	err error
@@ -85,7 +84,7 @@ type answer struct {
 
 var callPool = sync.Pool{New: func() any { return &call{done: make(chan answer, 1)} }}
 
-// newCall returns a call that asks what m says, as a Request.
+// newCall returns a call that sends m as a Request.
 func newCall(m *framing.Message) *call {
 	c := callPool.Get().(*call)
 	c.request = *m
@@ -93,8 +92,8 @@ func newCall(m *framing.Message) *call {
 	return c
 }
 
-// free gives c back. It is in no table any more and its answer, if there was
-// one, was received.
+// free returns c to the pool. c must be in no table, and its answer, if any,
+// received.
 func (c *call) free() {
 	c.request = framing.Message{}
 	callPool.Put(c)
