@@ -10,17 +10,18 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// ErrCompressed: the answer's payload is compressed, and Request returns plain
-// bytes. RequestMessage takes it.
+// ErrCompressed: the response's payload is compressed, but Request returns only
+// plain bytes. Use RequestMessage.
 var ErrCompressed = errors.New("client: the answer is compressed")
 
-// Client is a connection to one server. Its methods may be called from any
-// goroutine; Dial makes one, and it doesn't reconnect: after its session has
-// ended it stays ended.
+// Client is a connection to one server. Dial makes one; the zero Client is not
+// usable. Its methods may be called from any goroutine. It does not reconnect after
+// its session has ended.
 //
-// All clients of a process share one engine, which starts with the first and
-// stops with the last of them. While it runs it raises GOMAXPROCS as Engine.Start
-// says; beside another engine of the same size that adds nothing.
+// All clients of a process share one engine, which starts with the first and stops
+// with the last of them. While the engine runs, it raises GOMAXPROCS as documented
+// at Engine.Start; if another engine of the same size runs, it does not raise it
+// further.
 type Client struct {
 	hub     *hub
 	session *engine.Session
@@ -29,9 +30,9 @@ type Client struct {
 	done    chan struct{}  // closed when the session has ended
 	gone    chan struct{}  // closed when the client has left its hub
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	dialed bool       // Dial succeeded: the client owns one use of the hub
-	reason error      // why the session ended; nil before
+	reason error      // the session's close reason; nil before its end
 }
 
 func newClient(h *hub, s *engine.Session) *Client {
@@ -57,8 +58,8 @@ func (c *Client) end(reason error) {
 	}
 }
 
-// own makes the client the owner of its Dial's use of the hub. The session may
-// have ended before.
+// own transfers the use of the hub from Dial to the client. The session may have
+// ended already.
 func (c *Client) own() {
 	c.mu.Lock()
 	c.dialed = true
@@ -69,8 +70,8 @@ func (c *Client) own() {
 	}
 }
 
-// leave gives up the hub, and closes it behind the last client. It doesn't
-// block: c.gone tells when it is done.
+// leave releases the hub, and closes its engine after the last client. It does not
+// block: c.gone is closed when it is done.
 func (c *Client) leave() {
 	if !c.hub.leave() {
 		close(c.gone)
@@ -82,30 +83,33 @@ func (c *Client) leave() {
 	}()
 }
 
-// Session is the engine's session behind the client, for its addresses, values
-// and other methods.
+// Session returns the client's engine session, for its addresses, values and other
+// methods.
 func (c *Client) Session() *engine.Session { return c.session }
 
-// Send queues payload, copied, as a one-way message and returns without waiting
-// for it to be written. Errors are those of Session.Send. A server that reads too
-// slowly ends the session with engine.ErrSlowConsumer once 16 MiB wait.
+// Send queues a copy of payload as a one-way message. It does not wait until it is
+// written. Errors are those of Session.Send. If the server reads too slowly and 16
+// MiB are queued, the session ends with engine.ErrSlowConsumer.
 func (c *Client) Send(payload []byte) error { return c.session.Send(payload) }
 
-// SendMessage queues m, copied, as Send does, with all that it says.
+// SendMessage queues a copy of m, with all its fields, as Send does.
 func (c *Client) SendMessage(m *framing.Message) error { return c.session.SendMessage(m) }
 
-// Reply answers m, a message of Events or of a handler, with payload, copied: a
-// Request by its Response, anything else by a OneWay of the same ID. Nobody else
-// may use m during the call. It returns as Send does.
+// Reply answers m, a message of Events or of a handler, with a copy of payload: a
+// Request by its Response, any other message by a OneWay with the same ID. No other
+// goroutine may use m during the call. It returns without waiting, with the errors
+// of Send.
 func (c *Client) Reply(m *framing.Message, payload []byte) error { return c.session.Reply(m, payload) }
 
-// Request sends payload, copied, as a Request and waits for the payload of its
-// Response, which belongs to the caller. Answers may come in any order.
+// Request sends payload as a Request and waits for its Response. It returns the
+// Response's payload, which belongs to the caller. Responses may arrive in any
+// order.
 //
-// It blocks until the Response comes, ctx ends, or the session ends (at once,
-// with its close reason). It may be called from any goroutine, also from the
-// callbacks of WithHandler; a callback of some engine's Handler would hold up its
-// whole core meanwhile. See Events for what unread messages mean to it.
+// It blocks until the Response arrives, ctx ends, or the session ends (at once,
+// with its close reason). It may be called from any goroutine, and from the
+// callbacks of WithHandler. Do not call it from a callback of an engine's Handler:
+// that would block a whole core. Unread messages may delay the Response; see
+// Events.
 //
 // Errors: ErrCompressed, and those of mux.Mux.Request.
 func (c *Client) Request(ctx context.Context, payload []byte) ([]byte, error) {
@@ -119,17 +123,18 @@ func (c *Client) Request(ctx context.Context, payload []byte) ([]byte, error) {
 	return m.Payload, nil
 }
 
-// RequestMessage is Request with a whole message, and for a whole answer. See
-// mux.Mux.RequestMessage for what of m travels.
+// RequestMessage is Request with a whole message, and returns the whole Response.
+// See mux.Mux.RequestMessage for the fields of m that are sent.
 func (c *Client) RequestMessage(ctx context.Context, m *framing.Message) (*framing.Message, error) {
 	return c.hub.mux.RequestMessage(ctx, c.session, m)
 }
 
-// Done is closed when the session has ended; Err then says why.
+// Done returns a channel that is closed when the session has ended. Err then
+// returns the reason.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
-// Err is nil while the client can send, and else why it can't; after the end,
-// the session's close reason.
+// Err returns nil while the client can send, and otherwise the reason why it can't.
+// After the end that is the session's close reason.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,13 +144,13 @@ func (c *Client) Err() error {
 	return c.session.Err()
 }
 
-// Close writes what was queued, says goodbye, and returns when the connection
-// has ended, which takes at most about engine.DefaultLingerTimeout. Messages that
-// came before can still be read from Events; later ones are dropped. Requests that
-// still wait end with engine.ErrClosed. The last client of the process waits for
-// the shared engine to stop too. It may be called from WithHandler's callbacks,
-// but not from those of an engine's Handler. Closing again only waits. It returns
-// nil: why the session ended is Err's to say.
+// Close writes the queued messages, sends the transport's close, and blocks until
+// the connection has ended. That takes at most about engine.DefaultLingerTimeout.
+// Messages that were received before can still be read from Events; later ones are
+// dropped. Pending requests fail with engine.ErrClosed. The last client of the
+// process also waits until the shared engine has stopped. Close may be called from
+// WithHandler's callbacks, but not from those of an engine's Handler. Another call
+// only waits. Close always returns nil; use Err for the reason.
 func (c *Client) Close() error {
 	c.session.Close()
 	<-c.done

@@ -8,7 +8,7 @@ import (
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// Dial connects to the server at rawURL and makes the transport's handshake:
+// Dial connects to the server at rawURL and does the transport's handshake:
 //
 //	tcp://host:port       packets over TCP
 //	ws://host:port/path   a packet in each binary WebSocket message; port 80 if none is named
@@ -17,17 +17,17 @@ import (
 //	quic://host:port      packets over QUIC
 //	unix:///path          packets over a Unix socket; unix:@name for an abstract one
 //
-// It blocks until the client is ready, ctx ends, or
-// engine.DefaultHandshakeTimeout has passed, and may be called from anywhere but
-// a callback of an engine's Handler. A client must be closed, unless its session
-// ended by itself.
+// It blocks until the client is ready, ctx ends, or engine.DefaultHandshakeTimeout
+// has passed. It may be called from any goroutine, but not from a callback of an
+// engine's Handler. The caller must close the client, unless its session has ended
+// by itself.
 //
-// A server that tells protocols apart by their first bytes opens a tcp session
-// when the client has sent something, or after its SniffTimeout: only then can
-// such a server speak first.
+// If a server detects protocols by their first bytes, it opens a tcp session when
+// the client has sent something, or after its SniffTimeout. It cannot send a
+// message before that.
 //
-// Errors: ErrBadURL (an *UnsupportedSchemeError among them) before anything is
-// dialed, else those of Engine.Dial.
+// Errors: ErrBadURL (also as an *UnsupportedSchemeError) before anything is dialed,
+// otherwise those of Engine.Dial.
 func Dial(ctx context.Context, rawURL string, opts ...Option) (*Client, error) {
 	t, err := parseTarget(rawURL)
 	if err != nil {
@@ -43,7 +43,7 @@ func Dial(ctx context.Context, rawURL string, opts ...Option) (*Client, error) {
 		if h.leave() {
 			h.engine.Close()
 		}
-		return nil, err // it says already that it is about dialing, and where
+		return nil, err // the error already contains the operation and the address
 	}
 	c := h.client(s)
 	c.handler = o.handler
@@ -54,7 +54,7 @@ func Dial(ctx context.Context, rawURL string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// protocol is what the engine dials t by.
+// protocol returns the engine's protocol for t.
 func (t *target) protocol(o *options) engine.Protocol {
 	switch t.scheme {
 	case "ws":

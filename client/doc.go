@@ -1,6 +1,6 @@
-// Package client dials servers over every transport that Millrace has, with one
-// API: messages one way, requests and responses in both directions, and what
-// the peer sends as a lossless sequence of events or as callbacks.
+// Package client dials servers over every transport of Millrace with one API:
+// one-way messages, and requests with responses in both directions. The peer's
+// messages arrive as a lossless sequence of events, or in callbacks.
 //
 //	c, err := client.Dial(ctx, "quic://127.0.0.1:8001")
 //	answer, err := c.Request(ctx, []byte("What time is it?"))

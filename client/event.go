@@ -6,7 +6,7 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// Kind says what an Event tells.
+// Kind is the kind of an Event.
 type Kind uint8
 
 const (
@@ -14,28 +14,27 @@ const (
 	Closed  Kind = 2 // the session ended; always the last event
 )
 
-// Event is something that happened on a client's session. Responses are no
+// Event is a message from the peer, or the end of the session. Responses are no
 // events: they end the Request that they answer.
 type Event struct {
 	Kind    Kind
-	Message *framing.Message // of Message: it owns its bytes, and is the receiver's to keep
-	Err     error            // of Closed: why; never nil then
+	Message *framing.Message // of Message: it owns its bytes, and the receiver may keep it
+	Err     error            // of Closed: the close reason, never nil
 }
 
-// Events returns the sequence of what the peer sends, in the order it came,
-// from the first message after connecting on: messages, then one Closed. It
-// blocks between events, ends after Closed, and may be left and taken up again
-// at any time. Several goroutines may range over it; then each event goes to
-// one of them.
+// Events returns the sequence of the peer's messages in the order of their arrival,
+// from the first one after connecting, and then one Closed. It blocks until the
+// next event and ends after Closed. A loop over it may be left, and another one
+// continues. Several goroutines may range over it; then each event goes to one of
+// them.
 //
-// Nothing is dropped. Messages wait in a buffer of MaxEventBytes (plus what had
-// already been received when that was reached); then the client stops reading
-// until half of it was taken, and the peer feels its transport's flow control.
-// Answers to requests stand in the same line behind those messages: a client
-// that neither ranges over Events nor has WithHandler can therefore wait for an
-// answer that is not read. Where messages are of no interest, WithHandler
-// (engine.Callbacks{}) discards them; in the body of a loop over Events, give
-// requests a deadline.
+// Nothing is dropped. Messages wait in a buffer of MaxEventBytes, plus the messages
+// that were already received when it became full. Then the client stops reading
+// until half of the buffer is free, and the transport's flow control stops the
+// peer. Responses arrive in order after those messages. So without a loop over
+// Events, and without WithHandler, a request can wait for a Response that is never
+// read. To discard messages, use WithHandler(engine.Callbacks{}). In the body of a
+// loop over Events, use requests with a deadline.
 //
 // A client with WithHandler has no events: its sequence is empty.
 func (c *Client) Events() iter.Seq[Event] {

@@ -7,9 +7,9 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// handle runs the callbacks of WithHandler, from OnOpen until after OnClose.
-// After a panic the messages that still wait are dropped; OnClose gets the
-// panic as its reason.
+// handle runs the callbacks of WithHandler, from OnOpen until after OnClose. After
+// a panic the queued messages are dropped, and OnClose gets the panic as its
+// reason.
 func (c *Client) handle() {
 	ok := c.guard(func() { c.handler.OnOpen(c.session) })
 	for {
@@ -25,8 +25,9 @@ func (c *Client) handle() {
 	}
 }
 
-// guard calls f. If it panics, the session is dropped for that reason and ok is
-// false; where it has ended already (f is OnClose), the reason joins Err.
+// guard calls f. If f panics, guard aborts the session for that reason and returns
+// false. If the session has ended already (f is OnClose), the reason is joined to
+// Err.
 func (c *Client) guard(f func()) (ok bool) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -8,22 +8,23 @@ import (
 	"github.com/millrace/millrace/mux"
 )
 
-// maxCores bounds the event loops that all clients of a process share. A loop
-// only completes requests and fills inboxes, so a few serve any number of
-// clients, and each costs a thread and its buffers.
+// maxCores bounds the event loops that all clients of a process share. A loop only
+// completes requests and fills inboxes, so a few loops serve any number of clients.
+// Each loop costs a thread and its buffers.
 const maxCores = 4
 
-// maxOutboxBytes is how much may wait to be written to one server before Send
+// maxOutboxBytes is how many bytes may wait to be written to one server before Send
 // fails with engine.ErrSlowConsumer and the session ends.
 //
-// It is the soft mark too: a client must go on reading while its own output
-// waits. If it stopped, as a server does above the mark, a client that writes
-// much and a server that answers much would each wait for the other to read.
+// A client continues to read while its own output waits;
+// engine.Config.OutboxSoftMark applies to accepted sessions only. If the client
+// stopped reading, a client that writes much and a server that answers much could
+// wait for each other.
 const maxOutboxBytes = 16 << 20
 
-// hub is the one engine behind all clients of a process, from the first Dial
-// until the last client is gone. Its callbacks run inline on the event loops:
-// none of them ever waits.
+// hub is the engine that all clients of a process share, from the first Dial until
+// the last client is closed. Its callbacks run inline on the event loops and never
+// block.
 type hub struct {
 	engine *engine.Engine
 	mux    *mux.Mux
@@ -33,9 +34,9 @@ type hub struct {
 
 // shared is the process's hub, nil while there is no client.
 var shared struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	hub  *hub
-	uses int // clients, and Dials on the way to one
+	uses int // clients, and Dials in progress
 }
 
 // join returns the process's hub for one more client. It must be left once.
@@ -57,15 +58,16 @@ func newHub() *hub {
 		Dispatch:    engine.Inline,
 		OutboxLimit: maxOutboxBytes,
 	}
-	// The default is the CPUs of the process, whatever other engines add to GOMAXPROCS.
+	// The default is the CPUs of the process, without the additions of other
+	// engines to GOMAXPROCS.
 	cfg.Cores = min(engine.New(cfg).Config().Cores, maxCores)
 	h.engine = engine.New(cfg)
 	return h
 }
 
-// leave undoes one join. last says that nobody uses the hub any more: the
-// caller shall close its engine, and not on an event loop, because that waits
-// for the loops.
+// leave undoes one join. If last is true, the hub has no more users, and the caller
+// must close its engine. It must not do that on an event loop, because closing
+// waits for the loops.
 func (h *hub) leave() (last bool) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -80,9 +82,9 @@ func (h *hub) leave() (last bool) {
 // clientKey is the key of a session's Client among its values.
 type clientKey struct{}
 
-// client returns the Client of s. The first of two makes it: the
-// session's OnOpen, or the Dial that waits for the session. So there is an inbox
-// before the first message, however early that comes.
+// client returns the Client of s. The session's OnOpen or the Dial that waits for
+// the session makes it, whichever comes first. So the inbox exists before the first
+// message.
 func (h *hub) client(s *engine.Session) *Client {
 	if c, ok := s.Value(clientKey{}).(*Client); ok {
 		return c
@@ -97,7 +99,8 @@ func (h *hub) client(s *engine.Session) *Client {
 	return c
 }
 
-// router is the hub's handler behind its Mux: it finds the Client.
+// router is the handler that the hub's Mux forwards to: it passes each event to its
+// Client.
 type router struct{ hub *hub }
 
 func (r router) OnOpen(s *engine.Session) { r.hub.client(s) }

@@ -6,35 +6,35 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// MaxEventBytes is how many bytes of received messages wait for their reader
-// before the client stops reading from the peer; it reads on below half of it.
+// MaxEventBytes is how many bytes of received messages may wait before the client
+// stops reading from the peer. It resumes reading at half of that.
 const MaxEventBytes = 1 << 20
 
-// eventOverhead is what a message counts beside its payload and extension
-// header, in bytes, so that empty messages are bounded too. It is about the
-// size of the node that holds one.
+// eventOverhead is how many bytes a message counts in addition to its payload and
+// extension header, so that empty messages are bounded too. It is about the size of
+// a node.
 const eventOverhead = 128
 
-// reader is the part of a session that an inbox holds back.
+// reader has the methods of a session that an inbox uses to stop its reading.
 type reader interface {
 	Pause()
 	Resume()
 }
 
-// inbox is the queue of messages between the event loop, which never waits for
-// it, and the goroutine that ranges over Events. It is bounded by pausing the session, so
-// nothing is ever dropped from it.
+// inbox is the queue of messages between the event loop, which never blocks on it,
+// and the goroutine that ranges over Events. It is bounded by pausing the session,
+// so nothing is ever dropped from it.
 type inbox struct {
 	session reader
 	ready   sync.Cond // a message came, or the end; its L is &mu
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	head   *node      // the oldest message
 	tail   *node
 	bytes  int
 	paused bool  // the session was paused by this inbox
-	reason error // why the session ended; nil before
-	told   bool  // the Closed event was handed out
+	reason error // the session's close reason; nil before its end
+	told   bool  // the Closed event was returned
 }
 
 // node is a message in an inbox's list, made and kept as one allocation.
@@ -51,9 +51,9 @@ func newInbox(session reader) *inbox {
 	return b
 }
 
-// push queues a copy of m and pauses the session when that fills the inbox.
-// Messages that the session still delivers then are queued as well: they are
-// what it had received already.
+// push queues a copy of m and pauses the session when the inbox is full. The
+// session may still deliver messages that it had already received; push queues them
+// too.
 func (b *inbox) push(m *framing.Message) {
 	n := &node{m: *m.Clone()}
 	b.mu.Lock()
@@ -72,7 +72,8 @@ func (b *inbox) push(m *framing.Message) {
 	b.ready.Signal()
 }
 
-// next waits for the next event. ok is false when there will be none any more.
+// next blocks until there is an event and returns it. ok is false after Closed was
+// returned.
 func (b *inbox) next() (ev Event, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,8 +91,8 @@ func (b *inbox) next() (ev Event, ok bool) {
 	return Event{Kind: Closed, Err: b.reason}, true
 }
 
-// pop takes the head n off the list, with b.mu held, and lets the session read
-// on when half of the inbox is free.
+// pop removes the head n from the list, and resumes the session when half of the
+// inbox is free. With b.mu held.
 func (b *inbox) pop(n *node) {
 	b.head, n.next = n.next, nil
 	if b.head == nil {
@@ -104,7 +105,7 @@ func (b *inbox) pop(n *node) {
 	}
 }
 
-// end makes Closed, with reason, the event after the messages queued so far.
+// end queues Closed, with reason, after the messages queued so far.
 func (b *inbox) end(reason error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -8,11 +8,12 @@ import (
 	"strconv"
 )
 
-// ErrBadURL is what every error about the URL itself is: nothing was dialed.
+// ErrBadURL is wrapped by every error about the URL itself. Nothing was dialed
+// then.
 var ErrBadURL = errors.New("client: bad URL")
 
-// UnsupportedSchemeError is a URL whose scheme Dial doesn't speak. It is also
-// ErrBadURL.
+// UnsupportedSchemeError is the error for a URL whose scheme Dial does not support.
+// It is also ErrBadURL.
 type UnsupportedSchemeError struct{ Scheme string }
 
 func (e *UnsupportedSchemeError) Error() string {
@@ -22,8 +23,7 @@ func (e *UnsupportedSchemeError) Error() string {
 // Is makes errors.Is(e, ErrBadURL) true.
 func (e *UnsupportedSchemeError) Is(target error) bool { return target == ErrBadURL }
 
-// target is what a URL says: which transport, where, and for WebSocket which
-// path.
+// target is a parsed URL: transport, address, and the path of a WebSocket.
 type target struct {
 	scheme string
 	addr   string // "host:port", IPv6 in brackets; or "unix:" and a name
@@ -36,11 +36,11 @@ const (
 	wssPort = "443"
 )
 
-// parseTarget reads rawURL and refuses parts of it that would not be used.
+// parseTarget parses rawURL and refuses parts of it that would be ignored.
 func parseTarget(rawURL string) (target, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		// url.Error repeats the whole URL, which the caller knows.
+		// url.Error repeats the whole URL, which the caller already has.
 		var detail *url.Error
 		if errors.As(err, &detail) {
 			err = detail.Err
