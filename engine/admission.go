@@ -7,20 +7,20 @@ import (
 )
 
 // admission decides which connections become sessions, before memory is spent
-// on them. It is asked once a connection, by the acceptor and by transports.
+// on them. The acceptor, transports and Dial consult it once a connection.
 type admission struct {
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	perAddr   map[netip.Addr]int
 	bucket    tokenBucket
-	refusing  int // sessions that only live to say no in their protocol's way
-	handshake int // sessions that aren't open yet
+	refusing  int // refused connections that exist only to send their protocol's refusal
+	handshake int // sessions that are not open yet
 }
 
 // maxRefusing bounds how many refused connections are answered at a time; any
-// more are closed without a word.
+// more are closed without an answer.
 const maxRefusing = 64
 
-// admit counts a session of a peer at addr that is about to be, or says why not.
+// admit counts a new session of a peer at addr, or returns the reason to refuse it.
 func (e *Engine) admit(addr netip.Addr) error {
 	if e.draining.Load() {
 		return ErrShutdown
@@ -36,14 +36,14 @@ func (e *Engine) admit(addr netip.Addr) error {
 	return err
 }
 
-// release is the end of what admit began.
+// release undoes admit.
 func (e *Engine) release(addr netip.Addr) {
 	e.admission.leave(&e.cfg, addr)
 	e.admitted.Add(-1)
 }
 
-// beginSession counts a session, which Shutdown and Close wait for until
-// sessionGone; it reports false when they have begun.
+// beginSession counts a session. Shutdown and Close wait for it until sessionGone.
+// It reports false if Shutdown or Close has begun.
 func (e *Engine) beginSession() bool {
 	e.active.Add(1)
 	if e.draining.Load() {
@@ -53,8 +53,8 @@ func (e *Engine) beginSession() bool {
 	return true
 }
 
-// refuse undoes what accepted, or Dial where l is nil, began for a connection
-// that doesn't become a session.
+// refuse undoes the admission of a connection that does not become a session. refusal
+// is nil if it was admitted; l is nil if this side dialed.
 func (e *Engine) refuse(refusal error, l *Listener, addr netip.Addr) {
 	switch {
 	case refusal != nil:
@@ -87,8 +87,8 @@ func (a *admission) enter(cfg *Config, addr netip.Addr) error {
 	return nil
 }
 
-// enterAddr counts a session of addr that enter let in without an address, or
-// reports that there are too many.
+// enterAddr counts a session of addr that enter admitted without an address. It
+// reports false if there are too many.
 func (a *admission) enterAddr(cfg *Config, addr netip.Addr) bool {
 	limit := cfg.MaxSessionsPerAddr
 	if limit == 0 || !addr.IsValid() {
@@ -117,7 +117,7 @@ func (a *admission) leave(cfg *Config, addr netip.Addr) {
 	}
 }
 
-// beginHandshake counts a session that isn't open yet, or reports that there
+// beginHandshake counts a session that is not open yet. It reports false if there
 // are too many.
 func (a *admission) beginHandshake(limit int) bool {
 	a.mu.Lock()
@@ -135,7 +135,8 @@ func (a *admission) endHandshake() {
 	a.mu.Unlock()
 }
 
-// beginRefusal reports whether one more refusal may be answered politely.
+// beginRefusal counts a connection that gets a refusal in its protocol. It reports
+// false if there are too many.
 func (a *admission) beginRefusal() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

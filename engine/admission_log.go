@@ -9,18 +9,18 @@ import (
 )
 
 // maxRefusalLogs is how many refused connections are logged a second, so that a
-// flood of them isn't one of log lines.
+// flood of connections does not become a flood of log lines.
 const maxRefusalLogs = 10
 
-// refusalLog logs connections that are refused or fail before they are sessions,
-// for those who look why, at level debug.
+// refusalLog logs, at level debug, connections that are refused or fail before they
+// are sessions.
 type refusalLog struct {
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	bucket     tokenBucket
-	suppressed int // since the last one that was logged
+	suppressed int // not logged since the last line
 }
 
-// log logs one; l is nil where this side dialed, remote invalid where it isn't known.
+// log logs a connection; l is nil if this side dialed, remote invalid if it is unknown.
 func (r *refusalLog) log(logger *slog.Logger, reason error, remote netip.AddrPort, l *Listener) {
 	if !logger.Enabled(context.Background(), slog.LevelDebug) {
 		return

@@ -8,17 +8,17 @@ import (
 	"github.com/millrace/millrace/internal/cpu"
 )
 
-// Dispatch says where a session's callbacks run.
+// Dispatch selects the goroutine that runs a session's callbacks.
 type Dispatch uint8
 
 const (
-	// Workers runs callbacks on a worker thread per core, pinned to its CPU
-	// and fed by the core's ring. The loop goes on reading meanwhile.
+	// Workers runs callbacks on a worker thread per core, which is pinned to its CPU
+	// and fed by the core's ring. The loop continues to read meanwhile.
 	Workers Dispatch = iota
-	// Inline runs callbacks on the event loop, over the read buffer itself:
-	// the fastest way for handlers that never wait. Sessions of a Transport
-	// (QUIC) have OnMessage run by the goroutine that read the message; here as
-	// there never two callbacks of one session at a time.
+	// Inline runs callbacks on the event loop, over the read buffer itself: the
+	// fastest way for handlers that never block. For sessions of a Transport (QUIC)
+	// the goroutine that read the message runs OnMessage. Two callbacks of one
+	// session never run at the same time.
 	Inline
 )
 
@@ -29,9 +29,9 @@ const (
 	DefaultReadBufferSize   = 64 << 10         // bytes a core
 	DefaultOutboxSoftMark   = 256 << 10        // bytes a session
 	DefaultOutboxLimit      = 4 << 20          // bytes a session
-	DefaultHandshakeTimeout = 10 * time.Second // from accept to open
-	DefaultLingerTimeout    = 3 * time.Second  // from Close to the end
-	DefaultShutdownTimeout  = 4 * time.Second  // of Serve, when its context ends
+	DefaultHandshakeTimeout = 10 * time.Second // of a session until it is open
+	DefaultLingerTimeout    = 3 * time.Second  // from Close to the end of the connection
+	DefaultShutdownTimeout  = 4 * time.Second  // of Serve, after its context has ended
 	DefaultPartialTimeout   = 30 * time.Second // of an incomplete message
 	DefaultWriteTimeout     = 60 * time.Second // without progress
 	DefaultMaxSessions      = 1 << 20          // an engine
@@ -45,42 +45,43 @@ const (
 	maxReadBufferSize       = 16 << 20         // bytes
 )
 
-// Config is what an Engine is made from. Only Handler is required; the zero
-// value of every other field means its default. A Config is copied by New.
+// Config configures an Engine. Only Handler is required; the zero value of every
+// other field means its default. New copies it.
 type Config struct {
 	// Handler is the application. Required.
 	Handler Handler
 
-	// Dispatch says where callbacks run. Default Workers.
+	// Dispatch selects the goroutine that runs callbacks. Default Workers.
 	Dispatch Dispatch
 
-	// Cores is the number of event loops, rings and workers. Default: the CPUs
-	// that this process may use (GOMAXPROCS without what running engines added to it). 1 to 256.
+	// Cores is the number of event loops, rings and workers, 1 to 256. Default: the
+	// CPUs that this process may use (GOMAXPROCS without the increase by running
+	// engines).
 	Cores int
 
 	// Logger gets rare events: a panic with its stack, a failing accept, a development
-	// certificate; at level debug also the connections that are refused, at most 10 a
-	// second. Nil is slog.Default() at the time of New; to discard them,
-	// give it slog.New(slog.DiscardHandler).
+	// certificate; at level debug also refused connections, at most 10 a second. Nil
+	// means slog.Default() at the time of New; slog.New(slog.DiscardHandler) discards
+	// them.
 	Logger *slog.Logger
 
 	// MaxMessageSize bounds a message's payload plus extension header, in
 	// bytes, in both directions. Default 1 MiB; 1 byte to 1 GiB.
 	MaxMessageSize int
 
-	// RingSize is the size of each core's ring in bytes, rounded up to a power
-	// of two: how much received data may wait for the handlers of a core before
-	// its loop stops reading. Default 1 MiB; 64 KiB to 1 GiB.
+	// RingSize is the size of each core's ring in bytes, rounded up to a power of two.
+	// It bounds the received data that waits for the handlers of a core; the loop
+	// stops reading when the ring is full. Default 1 MiB; 64 KiB to 1 GiB.
 	RingSize int
 
-	// ReadBufferSize is each loop's read buffer in bytes, and the most that a
-	// session may read before others have their turn. Default 64 KiB; 4 KiB to
-	// 16 MiB.
+	// ReadBufferSize is the size of each loop's read buffer in bytes. A session reads
+	// at most so much before the loop serves its other sockets. Default 64 KiB; 4 KiB
+	// to 16 MiB.
 	ReadBufferSize int
 
-	// OutboxSoftMark is how many bytes may wait to be written to an accepted
-	// session before the engine stops reading from it; it reads on below half of
-	// that. A dialed session is always read. Default 256 KiB.
+	// OutboxSoftMark is how many bytes may wait to be written to an accepted session
+	// before the engine stops reading from it. Reading resumes at half of that. A
+	// dialed session is always read. Default 256 KiB.
 	OutboxSoftMark int
 
 	// OutboxLimit is how many bytes may wait to be written to a session before
@@ -88,33 +89,37 @@ type Config struct {
 	// more. At least OutboxSoftMark.
 	OutboxLimit int
 
-	// SlowConsumer says what happens to a message that would take a session's
-	// outbox above OutboxLimit. Default CloseSlow.
+	// SlowConsumer is the policy for a message that would take a session's outbox
+	// above OutboxLimit. Default CloseSlow.
 	SlowConsumer SlowConsumer
 
-	// HandshakeTimeout bounds the time from accept until a session is open,
-	// once its first byte came. Default 10 s; negative means none.
+	// HandshakeTimeout bounds the handshakes of an accepted session, from its first
+	// byte until it is open. It counts from accept for a PROXY header, and for a
+	// listener with one stream protocol and no TLS. It also bounds Dial. Default 10 s;
+	// negative means none.
 	HandshakeTimeout time.Duration
 
-	// SniffTimeout is how long a listener with several protocols waits for the
-	// first byte that tells them apart. A connection that stays silent longer
-	// is taken as a packet session where the listener has Packets, else it is
-	// closed with ErrHandshakeTimeout. Default 10 s; negative means for ever.
+	// SniffTimeout is how long a listener with several protocols, or with TLS, waits
+	// for the first byte, which decides between them. A connection that stays silent
+	// longer becomes a session of Packets, or of the only protocol under TLS, if the
+	// listener has that and TLS is not still required. Otherwise it is closed with
+	// ErrHandshakeTimeout. Default 10 s; negative means no bound.
 	SniffTimeout time.Duration
 
-	// IdleTimeout closes a session from which no byte came for so long, with
-	// ErrIdleTimeout. 0 means never. Its resolution is 50 ms.
+	// IdleTimeout closes a session with ErrIdleTimeout if no byte has arrived from its
+	// peer for this time. Time in which the engine does not read is not counted. 0
+	// means never. Its resolution is 50 ms.
 	IdleTimeout time.Duration
 
-	// PartialTimeout ends a session whose peer has begun a message and for so long
-	// neither finished it nor sent at least 16 KiB more of it, with
-	// ErrPartialTimeout. The time in which this side doesn't read isn't counted.
-	// Default 30 s; negative means none. A session ends at most a quarter later.
+	// PartialTimeout ends a session with ErrPartialTimeout if its peer has begun a
+	// message and, within this time, neither completed it nor sent at least 16 KiB
+	// more of it. Time in which the engine does not read is not counted. Default 30 s;
+	// negative means none. The session may end later: over QUIC by up to a quarter.
 	PartialTimeout time.Duration
 
-	// WriteTimeout closes a session whose peer has taken none of the bytes that
-	// wait for it for so long, with ErrWriteTimeout. Default 60 s; negative
-	// means never. Its resolution is 50 ms.
+	// WriteTimeout closes a session with ErrWriteTimeout if its peer has accepted none
+	// of the bytes that wait for it for this time. Default 60 s; negative means never.
+	// Its resolution is 50 ms.
 	WriteTimeout time.Duration
 
 	// MaxSessions bounds the sessions of the engine, accepted and dialed, on
@@ -126,41 +131,41 @@ type Config struct {
 	// no bound.
 	MaxSessionsPerAddr int
 
-	// MaxHandshakes bounds the accepted connections that aren't open yet:
-	// silent, sniffed, or in their protocol's handshake, on all transports
-	// together. Default 16,384; negative means no bound.
+	// MaxHandshakes bounds the accepted connections that are not open yet, on all
+	// transports together: silent ones, and those in a handshake. Default 16,384;
+	// negative means no bound.
 	MaxHandshakes int
 
-	// AcceptRate bounds the connections admitted a second, on the average and
-	// at once. 0 means no bound.
+	// AcceptRate bounds the connections admitted a second: it is both the average and
+	// the largest burst. 0 means no bound.
 	AcceptRate int
 
-	// MessageRate and ByteRate bound what a session may send a second, on the
-	// average and at once; the bytes are those of payloads and framing. A session that sends more
-	// is read more slowly, nothing of it is dropped. 0 means no bound.
+	// MessageRate and ByteRate bound how many messages and bytes a session receives a
+	// second: each is both the average and the largest burst. Bytes are those of
+	// payloads and framing. A session above a rate is read more slowly; nothing is
+	// dropped. 0 means no bound.
 	MessageRate int
 	ByteRate    int
 
-	// Socket are the options of TCP and Unix sockets.
+	// Socket holds the options of TCP and Unix sockets.
 	Socket SocketOptions
 
-	// LingerTimeout bounds how long a closing session may take to write what
-	// is queued and to hear the peer's own end. Default 3 s; negative means
-	// that nothing is waited for.
+	// LingerTimeout bounds how long a closing session may take to write its queued
+	// bytes and to read the peer's end. Default 3 s; negative means not to wait.
 	LingerTimeout time.Duration
 
-	// ShutdownTimeout bounds the graceful shutdown that Serve makes when its
-	// context ends, and how long Close waits for callbacks that are running.
-	// Default 4 s; negative means that Serve closes at once, and leaves Close the default.
+	// ShutdownTimeout bounds the graceful shutdown that Serve makes after its context
+	// has ended, and how long Close waits for running callbacks. Default 4 s; negative
+	// means that Serve closes at once, and that Close uses the default.
 	ShutdownTimeout time.Duration
 }
 
-// Limits are the bounds that a protocol must keep, every default filled in.
+// Limits are the bounds that a protocol must keep. Defaults are filled in.
 type Limits struct {
 	MaxMessageSize   int           // bytes of payload plus extension header
 	OutboxSoftMark   int           // bytes a session
 	OutboxLimit      int           // bytes a session
-	SlowConsumer     SlowConsumer  // what happens above it
+	SlowConsumer     SlowConsumer  // the policy above OutboxLimit
 	HandshakeTimeout time.Duration // 0 means none
 	IdleTimeout      time.Duration // 0 means none
 	LingerTimeout    time.Duration // 0 means not to wait
@@ -171,7 +176,7 @@ type Limits struct {
 	MaxSessionsPerAddr int // of one remote IP address; 0 means no bound
 	AcceptRate         int // connections a second; 0 means no bound
 
-	engine *Engine // whose callbacks may not block; nil in tests of an Outbox alone
+	engine *Engine // counts dropped messages; nil in tests of an Outbox alone
 }
 
 // Validate reports the first field that is out of its bounds.

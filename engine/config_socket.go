@@ -8,52 +8,52 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// SocketOptions are set on the stream sockets of an engine, listening, accepted
-// and dialed; transports such as QUIC have their own. The zero value means the
-// system's defaults, with Nagle's algorithm off. On Unix sockets only the
-// buffers and the backlog mean anything.
+// SocketOptions are set on the stream sockets of an engine: listening, accepted
+// and dialed ones. Transports such as QUIC have their own. The zero value means the
+// system's defaults, with Nagle's algorithm off. On Unix sockets only the buffers
+// and the backlog have an effect.
 type SocketOptions struct {
 	// Nagle lets the system hold back small segments while earlier ones are
 	// unacknowledged (TCP_NODELAY off). Default off.
 	Nagle bool
 
-	// KeepAliveIdle is how long a connection is silent before the system asks
-	// whether the peer is there, in whole seconds, rounded up. 0 means that
-	// accepted connections are not asked, and dialed ones as package net does
-	// it; negative means never. At most 32767 s.
+	// KeepAliveIdle is how long a connection is silent before the system sends a
+	// keep-alive probe, in whole seconds, rounded up. 0 means no probes on accepted
+	// connections, and package net's default on dialed ones; negative means no probes.
+	// At most 32767 s.
 	KeepAliveIdle time.Duration
 
-	// KeepAliveInterval is the time between two such questions, as above, and
-	// KeepAliveCount how many unanswered ones end the connection with
-	// ErrConnectionLost. They are used where KeepAliveIdle is above 0.
-	// Defaults 15 s and 9; at most 32767 s and 127.
+	// KeepAliveInterval is the time between two probes, in whole seconds, rounded up.
+	// KeepAliveCount is how many unanswered probes end the connection with
+	// ErrConnectionLost. Both need a KeepAliveIdle above 0. Defaults 15 s and 9; at
+	// most 32767 s and 127.
 	KeepAliveInterval time.Duration
 	KeepAliveCount    int
 
-	// ReusePort lets several listeners, of one process or several, bind the
-	// same address (SO_REUSEPORT). Default off. It is a matter of binding, so
-	// adopted sockets aren't touched by it.
+	// ReusePort lets several listeners, of one process or several, bind the same
+	// address (SO_REUSEPORT). Default off. It takes effect when a socket is bound, so
+	// adopted sockets are unchanged.
 	ReusePort bool
 
-	// ReadBuffer and WriteBuffer are the system's buffers of a connection, in
-	// bytes (SO_RCVBUF, SO_SNDBUF; Linux doubles them for its own needs, and
-	// bounds them). 0 leaves them to the system, which adapts them. At most 1 GiB.
+	// ReadBuffer and WriteBuffer are the sizes in bytes of the system's buffers of a
+	// connection (SO_RCVBUF, SO_SNDBUF; Linux doubles and bounds them). 0 means that
+	// the system sizes them. At most 1 GiB.
 	ReadBuffer  int
 	WriteBuffer int
 
-	// Backlog is how many connections may wait to be accepted. 0 means the
-	// system's largest; at most 65535, of which the system may allow less.
+	// Backlog is how many connections may wait to be accepted. 0 means the system's
+	// maximum. At most 65535; the system may allow fewer.
 	Backlog int
 
-	// ResetOnClose closes connections by a reset (SO_LINGER with 0 seconds),
-	// which leaves nothing in TIME_WAIT. What the peer's system has not
-	// acknowledged then is lost: an orderly close waits before for the peer's
-	// end, up to Config.LingerTimeout. There is no SO_LINGER above 0, because
-	// closing would then hold up an event loop; LingerTimeout does its work.
+	// ResetOnClose closes connections by a reset (SO_LINGER with 0 seconds), which
+	// leaves nothing in TIME_WAIT. Bytes that the peer's system has not acknowledged
+	// by then are lost; an orderly close first waits for the peer's end, up to
+	// Config.LingerTimeout. SO_LINGER above 0 is not offered, because close would then
+	// block an event loop; LingerTimeout replaces it.
 	ResetOnClose bool
 
-	// LocalAddr is the address that Dial binds first; port 0 picks one. The
-	// zero AddrPort leaves it to the system.
+	// LocalAddr is the address that Dial binds first; port 0 means any port. The zero
+	// AddrPort means that the system chooses.
 	LocalAddr netip.AddrPort
 }
 

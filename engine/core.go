@@ -25,20 +25,20 @@ type core struct {
 
 	// From producers to the consumer.
 	ring         *ring.Ring
-	parker       ring.Parker // where a worker sleeps; unused inline
+	parker       ring.Parker // parks the worker; unused in Inline dispatch
 	drainAsked   atomic.Bool // inline: the loop was triggered to drain the ring
 	large        largeTable
-	share        int // bytes: a message whose record is larger travels by reference
+	share        int // bytes; a message with a larger record is passed by reference
 	stopping     atomic.Bool
 	workerExited chan struct{}
 
-	// Written for each message, on a worker by another CPU than reads the rest.
+	// Written for each message. In Workers dispatch the fields around it are another CPU's.
 	_        cpu.CacheLinePad
 	consumer consumer
 	_        cpu.CacheLinePad
 
 	// Producers that wait for space in the ring.
-	stalled   atomic.Bool  // the loop waits
+	stalled   atomic.Bool  // sockets of the loop wait
 	waiters   atomic.Int32 // goroutines that wait
 	spaceMu   sync.Mutex
 	spaceCond *sync.Cond
@@ -46,19 +46,19 @@ type core struct {
 	// Owned by the loop.
 	readBuf      []byte
 	cipherBuf    []byte           // for ciphertext; nil until there is TLS
-	inbound      *framing.Message // what Decode fills: inline, the consumer's
+	inbound      *framing.Message // filled by Decode; in Inline dispatch the consumer's
 	records      recordWriter
 	decoding     bool // in socketConn.process
 	wheel        wheel.Wheel[socketConn]
 	tick         int64         // now, or a little earlier; see tickInterval
-	advanced     int64         // of the last tick whose timers were fired
-	stalledQueue []*socketConn // in the order in which they go on
+	advanced     int64         // the last tick whose timers were fired
+	stalledQueue []*socketConn // in the order in which they resume
 
 	timers  atomic.Int64 // armed in wheel, for the ticker
 	ticking atomic.Bool  // a tick was triggered and has not run
 }
 
-// eventLoop is what a core needs of a reactor.Loop. Tests replace it to drive
+// eventLoop is the part of reactor.Loop that a core uses. Tests replace it to drive
 // connections without sockets.
 type eventLoop interface {
 	Run() error
@@ -76,7 +76,7 @@ type eventLoop interface {
 	CloseFD(fd int)
 }
 
-// maxShare bounds in bytes what one record takes of the ring.
+// maxShare bounds, in bytes, one record in the ring.
 const maxShare = 32 << 10
 
 func newCore(e *Engine, index int) (*core, error) {
@@ -118,7 +118,7 @@ func (c *core) runLoop() {
 	}
 }
 
-// wake makes the consumer look at the ring.
+// wake makes the consumer check the ring.
 func (c *core) wake() {
 	if !c.inline {
 		c.parker.Wake()
@@ -172,8 +172,8 @@ func (c *core) stall(conn *socketConn) {
 	c.released()
 }
 
-// resumeStalledTask resumes every stalled connection, in order; those that find
-// the ring full again are queued again.
+// resumeStalledTask resumes every stalled connection, in order. A connection that
+// finds the ring full again is queued again.
 func resumeStalledTask(arg any) error {
 	c := arg.(*core)
 	queue := c.stalledQueue
@@ -186,20 +186,20 @@ func resumeStalledTask(arg any) error {
 	return nil
 }
 
-// wakeWaiters makes goroutines that wait for space look again.
+// wakeWaiters makes goroutines that wait for ring space try again.
 func (c *core) wakeWaiters() {
 	c.spaceMu.Lock()
 	c.spaceCond.Broadcast()
 	c.spaceMu.Unlock()
 }
 
-// leave is the end of an admitted session.
+// leave undoes the admission of a session and forgets it.
 func (c *core) leave(s *Session) {
 	c.engine.release(s.remote.Addr())
 	c.forget(s)
 }
 
-// forget frees the session's slot; its ID finds nothing from then on.
+// forget frees the session's slot; a lookup of its ID then returns nil.
 func (c *core) forget(s *Session) {
 	if t := s.transport; t != nil {
 		t.active.Add(-1)

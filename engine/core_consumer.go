@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	// batchRecords and batchBytes end a batch: replies are flushed and ring
-	// space is given back at least so often.
+	// batchRecords and batchBytes end a batch: then replies are flushed and ring
+	// space is released.
 	batchRecords = 256
 	batchBytes   = 128 << 10
 
-	// flushBytes is how much a corked session queues before it is flushed in
+	// flushBytes is how many bytes a corked session queues before it is flushed in
 	// the middle of a batch.
 	flushBytes = 64 << 10
 )
@@ -25,12 +25,12 @@ type consumer struct {
 	handler Handler
 	m       framing.Message // lent to the callback that is running
 	replies Replies
-	collect bool // more messages of the session follow, so that its replies are worth collecting
+	collect bool // more messages of the session follow, so its replies are collected
 
 	dirty []*Session // corked: flushed at the end of the batch
 }
 
-// batch consumes some of the ring and reports whether more may be there.
+// batch consumes part of the ring and reports whether more may be there.
 func (c *consumer) batch() bool {
 	r := c.core.ring
 	records, bytes := 0, 0
@@ -65,7 +65,7 @@ func (c *consumer) record(kind uint32, p []byte) {
 		defer large.block.free()
 	}
 	if s == nil {
-		return // it ended before its record came
+		return // it ended before its record was consumed
 	}
 	c.cork(s)
 	switch kind {
@@ -90,10 +90,10 @@ func (c *consumer) record(kind uint32, p []byte) {
 	}
 }
 
-// packets handles the packets that lie whole at the start of b, and returns their
-// size in bytes and their number. It stops before a packet that Decode refuses, and
-// when the session ends; on the loop also when the session may not be read. It calls
-// OnMessage itself, as handle does: that is worth a tenth of a message's cost.
+// packets handles the complete packets at the start of b, and returns their size in
+// bytes and their number. It stops before a packet that Decode refuses, and when the
+// session ends; on the loop also when the session may not be read. It calls OnMessage
+// itself, as handle does: that saves a tenth of a message's cost.
 func (c *consumer) packets(s *Session, b []byte) (size, count int) {
 	limit, h, inline := c.core.engine.lim.MaxMessageSize, c.handler, c.core.inline
 	for len(b)-size >= packet.HeaderSize && s.closing.Load() != closingAll {
@@ -132,8 +132,8 @@ func (c *consumer) messages(s *Session, p []byte) {
 	}
 }
 
-// handle runs OnMessage for one message. own says that the caller is the consumer's
-// goroutine, which then closes its reply buffer if the replies were overtaken.
+// handle runs OnMessage for one message. own is true on the consumer's goroutine,
+// which then closes its reply buffer if the replies were overtaken.
 func (c *consumer) handle(s *Session, m *framing.Message, own bool) {
 	c.handler.OnMessage(s, m)
 	if own && c.replies.overtaken.Load() {
@@ -163,8 +163,8 @@ func (c *consumer) closed(s *Session) {
 	c.handler.OnClose(s, reason)
 }
 
-// cork makes s keep its outgoing bytes until flush, so that the replies to a
-// batch leave in one write, whichever goroutine sends them.
+// cork makes s keep its outgoing bytes until flush, so that the replies to a batch
+// are written together, from every goroutine that sends them.
 func (c *consumer) cork(s *Session) {
 	if !s.corked.Load() {
 		s.corked.Store(true)

@@ -22,13 +22,13 @@ func makeID(core int, gen, slot uint32) ID {
 func (id ID) core() int    { return int(id >> (idSlotBits + idGenBits)) }
 func (id ID) slot() uint32 { return uint32(id) & (1<<idSlotBits - 1) }
 
-// slots is a core's table of sessions. Looking one up is an index and a compare,
-// from any goroutine and without a lock; a slot that is used again has another
-// generation, so whoever is late with an old ID finds nothing.
+// slots is a core's table of sessions. A lookup is an index and a compare, from any
+// goroutine and without a lock. A slot that is used again has another generation, so
+// a lookup of an old ID returns nil.
 type slots struct {
 	mu    sync.Mutex // guards adding and removing
-	free  []uint32   // slots that were used before
-	next  uint32     // slots from here on never were
+	free  []uint32   // slots that may be used again
+	next  uint32     // slots from here on were never used
 	pages [slotPages]atomic.Pointer[slotPage]
 }
 
@@ -39,7 +39,7 @@ type slot struct {
 	gen     uint32 // guarded by slots.mu
 }
 
-// add gives s a slot and its ID; it reports false when all 2^24 are in use.
+// add gives s a slot and its ID. It reports false if all 2^24 slots are in use.
 func (t *slots) add(core int, s *Session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,8 +88,8 @@ func (t *slots) remove(id ID) {
 	t.free = append(t.free, i)
 }
 
-// all calls f for every session, until f returns false. Sessions that come or
-// go meanwhile may be missed or seen.
+// all calls f for every session, until f returns false. Sessions that begin or end
+// meanwhile may be missed or seen.
 func (t *slots) all(f func(*Session) bool) bool {
 	for p := range t.pages {
 		page := t.pages[p].Load()

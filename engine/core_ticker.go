@@ -11,27 +11,27 @@ import (
 // tickInterval is the resolution of session deadlines.
 const tickInterval = 50 * time.Millisecond
 
-// ticksOf is d in ticks, rounded up.
+// ticksOf returns d in ticks, rounded up.
 func ticksOf(d time.Duration) int64 {
 	return int64(min(d, math.MaxInt64-tickInterval)+tickInterval-1) / int64(tickInterval)
 }
 
-// deadline is the first tick at which d has passed from now. It may lie beyond
-// the age of the universe, but it does not overflow.
+// deadline returns the first tick at which d has passed from now. It does not
+// overflow for any d.
 func (c *core) deadline(d time.Duration) int64 {
-	c.setTick() // the loop may have been held up since the last one
+	c.setTick() // the last tick may be long ago if the loop was blocked
 	return c.tick + ticksOf(d) + 1
 }
 
 func (c *core) setTick() { c.tick = c.engine.ticks() }
 
-// ticks is the time now, in ticks.
+// ticks returns the time since e.epoch, in ticks.
 func (e *Engine) ticks() int64 { return int64(time.Since(e.epoch) / tickInterval) }
 
-// lateTicks is by how much the loop may be late without having been held up.
+// lateTicks is how late a tick may run before the loop counts as blocked.
 const lateTicks = 2
 
-// tickTask fires the timers that are due. If the loop was held up, it reads the
+// tickTask fires the timers that are due. If the loop was blocked, it reads the
 // ready sockets first: pending input may satisfy a deadline.
 func tickTask(arg any) error {
 	c := arg.(*core)

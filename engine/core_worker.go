@@ -6,11 +6,11 @@ import (
 	"github.com/millrace/millrace/internal/cpu"
 )
 
-// spinRounds is how often an idle worker looks at its ring before it parks.
+// spinRounds is how often an idle worker checks its ring before it parks.
 const spinRounds = 100
 
-// runWorker is the goroutine of a core's worker, on an OS thread of its own
-// that is pinned to one CPU. The thread ends with it.
+// runWorker is the goroutine of a core's worker, on an OS thread of its own that is
+// pinned to one CPU. The thread ends with the goroutine.
 func (c *core) runWorker() {
 	defer c.engine.running.Done()
 	defer close(c.workerExited)
@@ -29,7 +29,7 @@ func (c *core) runWorker() {
 	}
 }
 
-// idle waits for work: briefly by looking, then asleep.
+// idle waits for work: first it polls, then it parks.
 func (c *core) idle() {
 	for range spinRounds {
 		if c.ring.Ready() {

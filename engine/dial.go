@@ -11,11 +11,12 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// Dial connects to addr ("host:port", or as Listen takes it) by p and returns an open session of this
-// engine, which it starts if need be; from then on the session is like an
-// accepted one, with the same handler. It blocks until the handshake is done, ctx ends, or
-// Config.HandshakeTimeout has passed, so it is not for callbacks. Errors: those
-// of the network, of the protocol's handshake, ErrClosed.
+// Dial connects to addr ("host:port", or a Unix socket as in Listen) by p and returns
+// an open session of this engine. It starts the engine if necessary. The session is
+// then like an accepted one, with the same handler. Dial blocks until the handshake is
+// done, ctx ends, or Config.HandshakeTimeout has passed: do not call it from a
+// callback. Errors: those of the network and of the protocol's handshake, ctx's,
+// ErrRefused, ErrShutdown and ErrClosed.
 func (e *Engine) Dial(ctx context.Context, addr string, p Protocol) (*Session, error) {
 	if err := e.Start(); err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) 
 	return e.attachDialed(fd, remote, codec, rest, e.stats.transport(transportName(p, addr)))
 }
 
-// connect is p.Connect. A panic of p is an error.
+// connect calls p.Connect. A panic of p is returned as an error.
 func connect(ctx context.Context, p StreamProtocol, conn net.Conn, addr string, limits Limits) (c Codec, rest []byte, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -83,12 +84,12 @@ func (e *Engine) dialSocket(ctx context.Context, addr string) (net.Conn, error) 
 	}
 	d := net.Dialer{}
 	if opts.KeepAlive.Set {
-		d.KeepAlive = -1 // ours are set below
+		d.KeepAlive = -1 // control sets ours
 	}
 	if local := e.cfg.Socket.LocalAddr; local.IsValid() && tcp {
 		d.LocalAddr = net.TCPAddrFromAddrPort(local)
 	}
-	// Before it connects: the buffers decide on the window that is offered.
+	// Control runs before connect: the buffers decide on the offered TCP window.
 	d.Control = func(_, _ string, c syscall.RawConn) error { return control(c, opts, tcp) }
 	conn, err := d.DialContext(ctx, network, addr)
 	if err != nil || !tcp {
@@ -110,7 +111,7 @@ func control(c syscall.RawConn, opts *reactor.Options, tcp bool) error {
 	return applyErr
 }
 
-// attachDialed hands a connected socket to a core, and waits until it is there.
+// attachDialed hands a connected socket to a core and waits until its session is open.
 func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest []byte, t *transportStats) (*Session, error) {
 	if err := e.admit(remote.Addr()); err != nil {
 		reactor.Close(fd)
@@ -138,7 +139,7 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 
 type dialed struct {
 	conn *socketConn
-	rest []byte // bytes that came behind the handshake
+	rest []byte // bytes that were read after the handshake
 	done chan error
 }
 
@@ -159,15 +160,15 @@ func attachDialedTask(arg any) error {
 		c.process(d.rest, 0)
 	}
 	if c.tls != nil {
-		c.read() // its layer may have read on
+		c.read() // crypto/tls may have read more than the handshake
 	}
 	c.attached()
 	d.done <- nil
 	return nil
 }
 
-// peerHost is what a protocol's handshake calls the peer at addr: a Unix socket
-// has no host and is always local.
+// peerHost returns the name of the peer at addr for a protocol's handshake. A Unix
+// socket has no host: it is "localhost".
 func peerHost(addr string) string {
 	if _, ok := unixName(addr); ok {
 		return "localhost"

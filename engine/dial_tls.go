@@ -8,10 +8,10 @@ import (
 	"net"
 )
 
-// DialTLS is inner over TLS, for Dial. Transport names are those of TLS. The
-// server's certificate is verified, for the host that is dialed, unless cfg says
-// otherwise; nil means the system's authorities and TLS 1.2 or newer. cfg is
-// cloned by each dial, and must not be changed.
+// DialTLS returns a protocol that speaks inner over TLS, for Dial. Transport names are
+// those of TLS. The server's certificate is verified for the host that is dialed,
+// unless cfg disables that. A nil cfg means the system's authorities and TLS 1.2 or
+// newer. Each dial clones cfg, which must not be changed.
 func DialTLS(inner StreamProtocol, cfg *tls.Config) StreamProtocol {
 	return &dialTLS{inner, cfg}
 }
@@ -27,10 +27,10 @@ func (d *dialTLS) Name() string { return secureName(d.inner.Name()) }
 // Validate makes Listen refuse it.
 func (d *dialTLS) Validate() error { return errors.New("DialTLS is for Dial; Listen takes TLS") }
 
-// Match implements StreamProtocol; it is never asked.
+// Match implements StreamProtocol; it is never called.
 func (d *dialTLS) Match([]byte) Match { return MatchNo }
 
-// Accept implements StreamProtocol; it is never asked.
+// Accept implements StreamProtocol; it is never called.
 func (d *dialTLS) Accept(s *Session) Codec { return d.inner.Accept(s) }
 
 // Connect implements StreamProtocol: TLS's handshake, then inner's.
@@ -72,9 +72,9 @@ type securedCodec struct {
 	layer *tlsLayer
 }
 
-// setDialed gives c the codec that Connect returned, and the TLS that came with
-// it: from here on the session's socket is below it. Before the session is
-// published.
+// setDialed gives c the codec that Connect returned, and its TLS layer if there is
+// one, which uses the session's socket from here on. It is called before the session
+// is published.
 func setDialed(c *socketConn, codec Codec) {
 	if sc, ok := codec.(*securedCodec); ok {
 		sc.layer.real = nil

@@ -1,9 +1,9 @@
 // Package engine serves network peers of any transport through one Handler.
 //
 // An Engine has a number of cores. Each core is an event loop that reads its
-// sessions' sockets and decodes their bytes in place, a ring that carries the messages
-// over, and a worker thread, pinned to a CPU, that runs the handler and writes
-// the replies. docs/ARCHITECTURE.md follows a message on its way.
+// sessions' sockets and decodes their bytes in place, a ring that carries the
+// messages to the worker, and a worker thread, pinned to a CPU, that runs the handler
+// and writes the replies. docs/ARCHITECTURE.md describes the path of a message.
 package engine
 
 import (
@@ -20,8 +20,9 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// Engine serves sessions. Make one with New; its methods may be called from any
-// goroutine. A callback that calls one that waits delays the other sessions of its core.
+// Engine serves sessions. New makes one. Its methods are safe for concurrent use. A
+// callback must not call methods that are documented as blocking: it would delay the
+// other sessions of its core.
 type Engine struct {
 	cfg   Config
 	lim   Limits
@@ -34,30 +35,30 @@ type Engine struct {
 	refusals  refusalLog
 	drops     atomic.Uint64 // messages that a SlowConsumer policy dropped
 
-	admitted atomic.Int64 // sessions that count for MaxSessions
-	active   atomic.Int64 // sessions, from accept or Open until OnClose returned, and refused ones
+	admitted atomic.Int64 // sessions counted against MaxSessions
+	active   atomic.Int64 // sessions, from accept or Open until OnClose has returned, and refused ones
 	robin    atomic.Uint32
 	draining atomic.Bool // no new sessions
-	dead     atomic.Bool // the cores are stopping: nobody consumes the rings
-	misused  atomic.Bool // a wrong call of the application was logged
+	dead     atomic.Bool // the cores are stopping and no longer consume the rings
+	misused  atomic.Bool // a wrong call by the application was logged
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	made      bool
 	started   bool
-	err       error // of the Config or of making the cores: final
-	listenErr error // the first of Listen since it last succeeded
+	err       error // of the Config, or of making the cores; permanent
+	listenErr error // the first error of Listen since Listen last succeeded
 	acceptor  *reactor.Loop
 	listeners []*Listener
 	closing   bool
-	idle      *sync.Cond    // active may have become 0
-	stop      chan struct{} // closed when the cores shall stop
+	idle      *sync.Cond    // signalled when active may have become 0
+	stop      chan struct{} // closed when the cores must stop
 	done      chan struct{} // closed when everything has stopped
 	closeErr  error         // written before done is closed
 	running   sync.WaitGroup
 }
 
-// New returns an engine that has not started. An invalid Config is reported by
-// the first call of Listen, Dial, Start or Serve.
+// New returns an engine that has not started. The first call of Listen, Dial, Start or
+// Serve reports an invalid Config.
 func New(cfg Config) *Engine {
 	e := &Engine{epoch: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
 	e.err = cfg.Validate()
@@ -87,13 +88,15 @@ func (e *Engine) make() error {
 	return e.err
 }
 
-// Start starts the cores. Serve and Dial call it; a second call does nothing.
-// Where Listen has failed and there is no listener it returns Listen's first error,
-// so that a program may ignore Listen's; another Listen that succeeds makes up for it.
-// While the engine runs, GOMAXPROCS is higher by the number of its loops and
-// workers: those sleep in system calls, and the scheduler would count them as running.
-// Of several engines of a process the largest counts. Behind the last one GOMAXPROCS is
-// what it was, with the runtime's automatic updates if it had them.
+// Start starts the cores. Serve and Dial call it; a second call does nothing. If Listen
+// has failed and there is no listener, Start returns Listen's first error, so a program
+// may ignore the error of Listen. A later Listen that succeeds clears it. Start does
+// not wait for connections.
+//
+// While the engine runs, GOMAXPROCS is higher by the number of its loops and workers:
+// they sleep in system calls, and the scheduler would count them as running. With
+// several engines in a process the largest number counts. After the last engine has
+// closed, GOMAXPROCS is restored, and the runtime's automatic updates if they were on.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -129,7 +132,7 @@ func (e *Engine) start() error {
 	return nil
 }
 
-// sleepers is how many of the engine's goroutines sleep in system calls: loops,
+// sleepers returns how many of the engine's goroutines sleep in system calls: loops,
 // workers and the acceptor.
 func (e *Engine) sleepers() int {
 	if e.cfg.Dispatch == Inline {
@@ -139,9 +142,9 @@ func (e *Engine) sleepers() int {
 }
 
 // Serve starts the engine and serves until ctx ends; then it shuts down within
-// Config.ShutdownTimeout. It returns nil after a clean shutdown, and Shutdown's error
-// where sessions were cut. It returns an error of Start at once, which may be Listen's,
-// and ErrClosed when Shutdown or Close was called.
+// Config.ShutdownTimeout. It blocks until that is done. It returns nil after a clean
+// shutdown, and Shutdown's error if sessions were cut. It returns an error of Start,
+// which may be Listen's, at once, and ErrClosed if Shutdown or Close was called.
 func (e *Engine) Serve(ctx context.Context) error {
 	if err := e.Start(); err != nil {
 		_ = e.Close()
@@ -160,16 +163,16 @@ func (e *Engine) Serve(ctx context.Context) error {
 	return e.Shutdown(limit)
 }
 
-// cutGrace is how long Shutdown waits, when its context has ended, for OnClose of
-// the sessions that it cuts.
+// cutGrace is how long Shutdown waits, after its context has ended, for OnClose of the
+// sessions that it cuts.
 const cutGrace = 250 * time.Millisecond
 
-// Shutdown ends the engine gracefully: it stops accepting, lets the messages
-// that were received be handled and held replies be sent, ends every session
-// with ErrShutdown, and waits. When ctx ends first, the rest is cut as by Close, and the
-// error says so and wraps ctx's. It is also ErrStillRunning where callbacks are still
-// running a moment later; the closing then goes on behind Shutdown's back. So
-// from a callback, which Shutdown waits for, it returns when ctx ends and not before.
+// Shutdown ends the engine gracefully: it stops accepting, lets received messages be
+// handled and held replies be sent, ends every session with ErrShutdown, and waits. If
+// ctx ends first, the remaining sessions are cut as by Close; the error gives their
+// number and wraps ctx's. If callbacks are still running 250 ms later, the error is
+// also ErrStillRunning, and the engine continues to close in the background. Shutdown
+// waits for callbacks, so do not call it from one: it would block until ctx ends.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.stopAccepting()
 	e.mu.Lock()
@@ -200,12 +203,12 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	}
 	err := e.awaitClosed(cutGrace)
 	if err != nil && e.active.Load() == 0 {
-		err = e.awaitClosed(DefaultShutdownTimeout) // no callback: only the engine's own goroutines are left
+		err = e.awaitClosed(DefaultShutdownTimeout) // no callback runs: wait for the engine's own goroutines
 	}
 	return errors.Join(cut, err)
 }
 
-// shutdownTask ends the sessions of a core behind their messages.
+// shutdownTask ends the sessions of a core after their messages.
 func shutdownTask(arg any) error {
 	arg.(*core).slots.all(func(s *Session) bool {
 		s.conn.drain()
@@ -214,11 +217,11 @@ func shutdownTask(arg any) error {
 	return nil
 }
 
-// Close drops every session at once (OnClose gets ErrClosed), and waits for the
-// callbacks that are running and the engine's goroutines: for Config.ShutdownTimeout
-// (its default where that is none), and then returns ErrStillRunning, while the closing goes
-// on behind its back. So from a callback, which Close waits for, it returns after
-// that time and not before. Later calls wait likewise.
+// Close drops every session at once (OnClose gets ErrClosed) and waits for running
+// callbacks and the engine's goroutines. It blocks for at most Config.ShutdownTimeout,
+// or DefaultShutdownTimeout if that is negative. Then it returns ErrStillRunning, and
+// the engine continues to close in the background. Close waits for callbacks, so do
+// not call it from one: it would block for that time. Later calls wait likewise.
 func (e *Engine) Close() error {
 	e.beginClose()
 	limit := e.cfg.ShutdownTimeout
@@ -226,7 +229,7 @@ func (e *Engine) Close() error {
 	return e.awaitClosed(limit)
 }
 
-// awaitClosed waits for the end of what beginClose began.
+// awaitClosed waits until the engine has closed, for at most limit.
 func (e *Engine) awaitClosed(limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -238,8 +241,8 @@ func (e *Engine) awaitClosed(limit time.Duration) error {
 	}
 }
 
-// beginClose starts to close everything, once. What has to wait for callbacks is
-// done by a goroutine of its own, because the caller may be one.
+// beginClose starts to close everything, once. A goroutine of its own waits for the
+// callbacks, because the caller may be a callback.
 func (e *Engine) beginClose() {
 	e.stopAccepting()
 	e.mu.Lock()
@@ -261,7 +264,7 @@ func (e *Engine) beginClose() {
 func (e *Engine) closeUnstarted() error {
 	e.dead.Store(true)
 	for s := range e.all() {
-		s.conn.close(ErrClosed, true) // a transport's: nobody will hear of it
+		s.conn.close(ErrClosed, true) // a transport's; OnClose is not called any more
 	}
 	e.closeListeners()
 	for _, c := range e.cores {
@@ -295,7 +298,7 @@ func (e *Engine) finishClose() {
 }
 
 // abortAll drops every session and waits until OnClose of each has returned.
-// New ones may still come from handshakes that were under way, so it looks again.
+// Handshakes that were under way may still add sessions, so it checks again.
 func (e *Engine) abortAll() {
 	for e.active.Load() > 0 {
 		for s := range e.all() {
@@ -317,19 +320,19 @@ func (e *Engine) wakeIdle() {
 	e.mu.Unlock()
 }
 
-// sessionGone counts a session out, and wakes who waits for the last one.
+// sessionGone uncounts a session and, after the last one, wakes Shutdown and Close.
 func (e *Engine) sessionGone() {
 	if e.active.Add(-1) == 0 && e.draining.Load() {
 		go e.wakeIdle() // on a goroutine of its own: the caller may be a loop
 	}
 }
 
-// nextCore deals sessions out to the cores in turn.
+// nextCore assigns sessions to the cores in turn.
 func (e *Engine) nextCore() *core {
 	return e.cores[int(e.robin.Add(1)-1)%len(e.cores)]
 }
 
-// Session returns the session with that ID, or nil.
+// Session returns the open or closing session with that ID, or nil.
 func (e *Engine) Session(id ID) *Session {
 	if i := id.core(); i < len(e.cores) {
 		if s := e.cores[i].slots.get(id); s != nil && s.visible() {
@@ -339,8 +342,8 @@ func (e *Engine) Session(id ID) *Session {
 	return nil
 }
 
-// Sessions iterates over the sessions that are open or closing. Those that come
-// or go meanwhile may be missed or seen.
+// Sessions iterates over the sessions that are open or closing. Sessions that begin
+// or end meanwhile may be missed or seen.
 func (e *Engine) Sessions() iter.Seq[*Session] {
 	return func(yield func(*Session) bool) {
 		for s := range e.all() {
@@ -351,7 +354,7 @@ func (e *Engine) Sessions() iter.Seq[*Session] {
 	}
 }
 
-// all iterates over every session, also those in their handshake.
+// all iterates over every session, including those in their handshake.
 func (e *Engine) all() iter.Seq[*Session] {
 	return func(yield func(*Session) bool) {
 		for _, c := range e.cores {
@@ -362,7 +365,7 @@ func (e *Engine) all() iter.Seq[*Session] {
 	}
 }
 
-// misuse logs the first time that an application has called a method wrongly.
+// misuse logs the first wrong call by the application.
 func (e *Engine) misuse(s *Session, what string) {
 	if e.misused.CompareAndSwap(false, true) {
 		e.cfg.Logger.Warn("engine: misuse", "call", what, "session", s.id, "transport", s.Transport())
@@ -377,8 +380,8 @@ func (e *Engine) listening() bool {
 	return slices.ContainsFunc(e.listeners, func(l *Listener) bool { return !l.closed.Load() })
 }
 
-// listenFailed remembers the first error of Listen for Start, and returns it with
-// its context. With e.mu held.
+// listenFailed stores the first error of Listen for Start, and returns it with its
+// context. With e.mu held.
 func (e *Engine) listenFailed(addr string, err error) error {
 	err = fmt.Errorf("engine: listen %s: %w", addr, err)
 	if e.listenErr == nil {

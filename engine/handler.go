@@ -2,27 +2,26 @@ package engine
 
 import "github.com/millrace/millrace/framing"
 
-// Handler is an application. One value serves every session of every transport.
+// Handler is the application. One value serves every session of every transport.
 //
-// A session's callbacks never run at the same time and never out of order:
-// OnOpen, then OnMessage for each message in the order it arrived, then OnClose
-// once. Callbacks of different sessions run at the same time on different
-// cores. With Dispatch Workers (the default) they run on the worker thread of
-// the session's core, with Inline on its event loop: either way a callback that
-// blocks delays the other sessions of that core, so work that waits belongs in
-// a goroutine or in package mux. A panic closes the session it happened in,
-// with a PanicError, and nothing else.
+// A session's callbacks never run at the same time and never out of order: OnOpen, then
+// OnMessage for each message in the order of arrival, then OnClose once. Callbacks of
+// different sessions run at the same time on different cores. With Dispatch Workers (the
+// default) they run on the worker thread of the session's core, with Inline on its event
+// loop (for a Transport's sessions see Inline). In both cases a callback that blocks
+// delays the other sessions of that core: work that blocks belongs in a goroutine of its
+// own. A panic closes only its own session, with a PanicError.
 type Handler interface {
-	// OnOpen is called when the session can carry messages: after the
-	// protocol's handshake, before its first message.
+	// OnOpen is called when the session can carry messages: after the protocol's
+	// handshake and before the session's first message.
 	OnOpen(s *Session)
 
-	// OnMessage is called for each message. m and its bytes belong to the
-	// engine and are valid until OnMessage returns; m.Clone keeps them.
+	// OnMessage is called for each message. m and its bytes belong to the engine and are
+	// valid until OnMessage returns; m.Clone makes a copy to keep.
 	OnMessage(s *Session, m *framing.Message)
 
-	// OnClose is called once, after the session's last message, when its
-	// connection has ended. reason is never nil; see the Err variables.
+	// OnClose is called once, after the session's last message, when its connection has
+	// ended. reason is never nil; see the Err variables.
 	OnClose(s *Session, reason error)
 }
 

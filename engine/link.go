@@ -18,14 +18,14 @@ type linkConn struct {
 	session   *Session
 	local     netip.AddrPort
 	lock      *callbackLock                   // Inline; nil in Workers dispatch
-	message   atomic.Pointer[framing.Message] // Inline: that a callback has, or nil; written under lock
-	replies   *Replies                        // Inline: to message; or nil; under lock
-	changes   atomic.Int32                    // calls of readingChanged that the Link has not been told of
+	message   atomic.Pointer[framing.Message] // Inline: the message of the running callback, or nil; written under lock
+	replies   *Replies                        // Inline: for replies to message, or nil; under lock
+	changes   atomic.Int32                    // calls of readingChanged not yet passed to the Link
 	gone      atomic.Bool                     // Ended was called
 	throttled *time.Timer                     // ends the throttle's pause; guarded by the throttle's mu
 }
 
-// openLink makes a session of a Transport's connection.
+// openLink makes a session from a Transport's connection.
 func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
 	if info.Admitted {
 		e.admission.endHandshake()
@@ -64,13 +64,13 @@ func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
 		return nil, err
 	}
 	if e.draining.Load() {
-		c.drain() // Shutdown may have passed by already
+		c.drain() // Shutdown may have visited the sessions already
 	}
 	return s, nil
 }
 
-// post puts a record without messages into the ring, waiting for space. It fails
-// only when the engine is closed.
+// post puts a record without messages into the ring. It waits for space, and fails only
+// if the engine is closed.
 func (c *linkConn) post(kind uint32) error {
 	w := recordWriter{core: c.session.core, wait: waitRunning}
 	return w.control(c.session, kind)
@@ -94,8 +94,8 @@ func (c *linkConn) sendable() error {
 	return nil
 }
 
-// sent queues a message by queue unless err says that none can be, and starts the
-// writing of it.
+// sent returns err if it is not nil; else it queues a message by calling queue, and
+// starts to write it.
 func (c *linkConn) sent(err error, queue func() error) error {
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func (c *linkConn) sent(err error, queue func() error) error {
 	return nil
 }
 
-// guarded calls a method of the Link, which may be a stranger's. Its panic ends the
+// guarded calls a method of the Link, which may be third-party code. A panic ends the
 // session and is returned.
 func (c *linkConn) guarded(call func() error) (err error) {
 	defer func() {
@@ -150,7 +150,7 @@ func (c *linkConn) close(reason error, abort bool) {
 	s.out.mu.Unlock()
 	c.wakeDeliverers()
 	defer func() {
-		if v := recover(); v != nil { // such a Link does not call Ended any more
+		if v := recover(); v != nil { // a Link that panics here does not call Ended
 			p := newPanicError(v)
 			s.notePanic(p)
 			go s.Ended(p)
@@ -159,8 +159,8 @@ func (c *linkConn) close(reason error, abort bool) {
 	c.Close(reason, abort)
 }
 
-// wakeDeliverers makes goroutines that wait to deliver a message of the session
-// look again.
+// wakeDeliverers makes goroutines that wait to deliver a message of the session try
+// again.
 func (c *linkConn) wakeDeliverers() {
 	c.session.core.wakeWaiters()
 	if c.session.closing.Load() == closingAll {
@@ -171,8 +171,8 @@ func (c *linkConn) wakeDeliverers() {
 // drain implements connection. It waits for ring space on a goroutine of its own.
 func (c *linkConn) drain() { go c.endBehindMessages(ErrShutdown) }
 
-// endBehindMessages ends the session in an orderly way when the messages that
-// were delivered before have been handled. It may wait for ring space.
+// endBehindMessages ends the session in an orderly way after the messages delivered
+// before have been handled. It may wait for ring space.
 func (c *linkConn) endBehindMessages(reason error) {
 	s := c.session
 	s.out.mu.Lock()
@@ -183,26 +183,27 @@ func (c *linkConn) endBehindMessages(reason error) {
 	_ = c.post(recordEnd)
 }
 
-// PeerClosed reports, for a Link, that the peer will send no more but may still
-// read: after the messages delivered so far are handled and every Hold is
-// released, the engine calls Link.Close with ErrPeerClosed. It may wait for
-// ring space.
+// PeerClosed is called by a Link if the peer will send no more but may still read.
+// After the messages delivered so far are handled and every Hold is released, the
+// engine calls Link.Close with ErrPeerClosed. It may block until the ring has space:
+// do not call it from a callback.
 func (s *Session) PeerClosed() {
 	if c, ok := s.conn.(*linkConn); ok {
 		c.endBehindMessages(ErrPeerClosed)
 	}
 }
 
-// Ended reports, for a Link, that the connection is gone, and why. OnClose follows
-// after the messages delivered before. Once for each session that Host.Open
-// returned; it may wait for ring space.
+// Ended is called by a Link when the connection has ended, with the reason, which must
+// not be nil. OnClose follows after the messages delivered before. Each session that
+// Host.Open returned needs one call; further calls do nothing. It may block until the
+// ring has space: do not call it from a callback.
 func (s *Session) Ended(reason error) {
 	c, ok := s.conn.(*linkConn)
 	if !ok || c.gone.Swap(true) {
 		return
 	}
 	s.out.mu.Lock()
-	s.closing.Store(max(s.closing.Load(), closingSends)) // what was delivered is handled
+	s.closing.Store(max(s.closing.Load(), closingSends)) // delivered messages are still handled
 	if s.out.refused == nil {
 		s.out.refused = reason
 	}
@@ -214,9 +215,9 @@ func (s *Session) Ended(reason error) {
 	}
 }
 
-// readingChanged implements connection. Goroutines that call it at the same time
-// leave it to the first, which continues until the Link has been told the latest
-// state: so a pause and a resume cannot pass each other.
+// readingChanged implements connection. If several goroutines call it at the same time,
+// the first one continues until it has passed the latest state to the Link, so a pause
+// and a resume cannot pass each other.
 func (c *linkConn) readingChanged() {
 	if c.changes.Add(1) > 1 {
 		return
@@ -237,12 +238,12 @@ func (c *linkConn) localAddr() netip.AddrPort { return c.local }
 // tlsState implements connection.
 func (c *linkConn) tlsState() *tls.ConnectionState { return nil }
 
-// callbackLock keeps the callbacks of a link's session apart in Inline dispatch,
-// where the Transport's goroutines run OnMessage themselves and the loop runs
-// OnOpen and OnClose. A nil one is free for everybody.
+// callbackLock serializes the callbacks of a link's session in Inline dispatch: the
+// Transport's goroutines run OnMessage themselves, and the loop runs OnOpen and OnClose.
+// A nil callbackLock does nothing.
 type callbackLock struct {
 	mu    sync.Mutex
-	ready chan struct{} // closed when messages may come, or never will
+	ready chan struct{} // closed after OnOpen, or when the session ends before it
 	once  sync.Once     // of closing ready
 }
 
@@ -261,7 +262,7 @@ func (l *callbackLock) unlock() {
 	}
 }
 
-// open lets the goroutines continue that wait to deliver the first message.
+// open resumes the goroutines that wait to deliver the first message.
 func (l *callbackLock) open() {
 	if l != nil {
 		l.once.Do(func() { close(l.ready) })

@@ -4,29 +4,28 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// A Delivery hands a session the messages of one read: any number of messages
-// between Begin and End. The zero value is ready, and may be used again and
-// again, by one goroutine at a time; several goroutines with a Delivery each may
-// deliver to one session at once. None of its methods may be called from a callback.
+// A Delivery passes the messages of one read to a session: any number of messages
+// between Begin and End. The zero value is ready. One goroutine at a time may use a
+// Delivery, any number of times; several goroutines with a Delivery each may deliver to
+// one session at once. Callbacks must not call its methods.
 //
-// In Inline dispatch the messages are handled by the calling goroutine itself,
-// one goroutine of a session at a time. In Workers dispatch they travel through
-// the ring together, and the worker is woken once. So wait for nothing between
-// Begin and End.
+// In Inline dispatch the calling goroutine handles the messages itself, one goroutine
+// of a session at a time. In Workers dispatch the messages of a Delivery share ring
+// records, and End wakes the worker. So do not block between Begin and End.
 type Delivery struct {
 	// Replies, if it is set before Begin, collects the replies to the messages.
 	Replies *Replies
 
 	session *Session
 	records recordWriter
-	hint    int // bytes of messages that are still expected
+	hint    int // bytes of messages that are expected
 	count   int // messages
-	bytes   int // of these, framing included
+	bytes   int // of these messages, with framing
 }
 
-// Begin starts a delivery of about hint bytes of messages; 0 if that is unknown.
-// It blocks until OnOpen has returned, and while another goroutine delivers, if
-// dispatch is Inline.
+// Begin starts a delivery of about hint bytes of messages; 0 if the size is unknown. In
+// Inline dispatch it blocks until OnOpen has returned, and while another goroutine
+// delivers to the session.
 func (d *Delivery) Begin(s *Session, hint int) {
 	c := s.conn.(*linkConn)
 	d.session, d.hint = s, hint
@@ -43,10 +42,10 @@ func (d *Delivery) Begin(s *Session, hint int) {
 	d.records.core, d.records.wait = s.core, waitOpen
 }
 
-// Message delivers m. The engine borrows it, and in Inline dispatch its bytes,
-// until Message returns; in Workers dispatch it copies it, and blocks while the
-// core's ring is full: that is how the peer meets backpressure. It fails with
-// the session's close reason when no message can be handled any more.
+// Message delivers m. The engine borrows m and its bytes until Message returns. In
+// Inline dispatch it runs OnMessage. In Workers dispatch it copies m, and blocks while
+// the core's ring is full, so the caller stops reading from the peer. It fails with the
+// session's close reason if no message can be handled any more.
 func (d *Delivery) Message(m *framing.Message) error {
 	s := d.session
 	c := s.conn.(*linkConn)
@@ -66,8 +65,8 @@ func (d *Delivery) Message(m *framing.Message) error {
 	return nil
 }
 
-// record puts m into the ring. A large message is copied when there is space for
-// it, not before.
+// record puts m into the ring. A large message is copied only once the ring has space
+// for it.
 func (d *Delivery) record(m *framing.Message) error {
 	if messageSize(m) <= d.session.core.share-recordIDSize {
 		return d.records.message(d.session, m, d.hint)
@@ -81,9 +80,9 @@ func (c *linkConn) handle(m *framing.Message) {
 	c.session.core.consumer.handle(c.session, m, false)
 }
 
-// End ends the delivery: the bytes that the callbacks sent are flushed, and the
-// worker, if there is one, is woken. A session that has sent above
-// Config.MessageRate or ByteRate pauses its link for as long as they ask for.
+// End ends the delivery: it flushes the bytes that the callbacks sent, or wakes the
+// worker. It does not block. A session above Config.MessageRate or ByteRate pauses its
+// link until the rates allow more.
 func (d *Delivery) End() {
 	s := d.session
 	c := s.conn.(*linkConn)
@@ -93,7 +92,7 @@ func (d *Delivery) End() {
 		l.unlock()
 		if r := d.Replies; r != nil {
 			s.transport.messagesOut.Add(uint64(r.messages))
-			r.messages = 0 // or the next delivery would count them again
+			r.messages = 0 // else the next delivery would count them again
 		}
 		s.corked.Store(false)
 		c.flush()
@@ -109,7 +108,7 @@ func (d *Delivery) End() {
 	d.session, d.count, d.bytes = nil, 0, 0
 }
 
-// closeReason is Err for a session that is known to end: never nil.
+// closeReason returns Err of a session that is known to end. It is never nil.
 func (s *Session) closeReason() error {
 	if err := s.Err(); err != nil {
 		return err
@@ -117,7 +116,8 @@ func (s *Session) closeReason() error {
 	return ErrClosed
 }
 
-// Deliver hands m to the handler: a Delivery of one message.
+// Deliver passes m to the handler: a Delivery of one message. It blocks as Begin and
+// Message do, and fails as Message does.
 func (s *Session) Deliver(m *framing.Message) error {
 	var d Delivery
 	d.Begin(s, 0)
@@ -126,8 +126,9 @@ func (s *Session) Deliver(m *framing.Message) error {
 	return err
 }
 
-// TryDeliver is Deliver that returns ErrWouldBlock instead of waiting for ring
-// space: for unreliable datagrams. Such a drop is counted.
+// TryDeliver is Deliver for unreliable datagrams: it returns ErrWouldBlock instead of
+// waiting for ring space, and counts that in Stats.Drops. In Inline dispatch it is
+// Deliver.
 func (s *Session) TryDeliver(m *framing.Message) error {
 	c := s.conn.(*linkConn)
 	if c.lock != nil {

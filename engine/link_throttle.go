@@ -2,9 +2,9 @@ package engine
 
 import "time"
 
-// throttle accounts for the messages that a link's session received, and pauses the link
-// until that would have been allowed. Nobody sleeps for it: the goroutines that
-// read find the link paused, as after Session.Pause.
+// throttle accounts for the messages that a link's session received, and pauses the
+// link until the rates would have allowed them. No goroutine sleeps for it: the link's
+// readers find it paused, as after Session.Pause.
 func (c *linkConn) throttle(messages, bytes int) {
 	s, t := c.session, c.session.throttle
 	wait := t.spend(&s.core.engine.cfg, messages, bytes)
@@ -23,8 +23,8 @@ func (c *linkConn) throttle(messages, bytes int) {
 	}
 }
 
-// unthrottle ends the pause when the debt is paid, which may have grown
-// since: what other goroutines had read already was still delivered.
+// unthrottle ends the pause when the token buckets are out of debt. The debt may have
+// grown since: messages that other goroutines had read already were still delivered.
 func (c *linkConn) unthrottle() {
 	s, t := c.session, c.session.throttle
 	wait := t.spend(&s.core.engine.cfg, 0, 0)
@@ -39,8 +39,7 @@ func (c *linkConn) unthrottle() {
 	s.unblockReading(readThrottled)
 }
 
-// stopThrottle forgets the pause of a link that has ended, which may have been
-// for long.
+// stopThrottle stops the timer of a link that has ended: its pause may be long.
 func (c *linkConn) stopThrottle() {
 	t := c.session.throttle
 	if t == nil {

@@ -23,7 +23,7 @@ type Listener struct {
 	addr      netip.AddrPort
 	streams   []*streamProtocol
 	tls       *TLSProtocol    // under the streams; nil if there is none
-	fallback  *streamProtocol // for connections that stay silent; nil if none can be
+	fallback  *streamProtocol // for connections that stay silent; nil if there is none
 	endpoints []Endpoint
 
 	// Owned by the acceptor, once it is registered.
@@ -33,16 +33,15 @@ type Listener struct {
 	closed atomic.Bool
 }
 
-// origin is where a listener's stream socket comes from and what it leaves
-// behind.
+// origin is the source of a listener's stream socket, and the state to close it.
 type origin struct {
-	name      string         // "unix:" and its name, for a Unix socket
-	inherited *os.File       // adopted instead of bound; until Adopt returns
-	proxy     *ProxyProtocol // nil unless connections may begin with its header
-	done      chan struct{}  // closed when no more is accepted
+	name      string         // for a Unix socket: "unix:" and its name
+	inherited *os.File       // to adopt instead of binding; nil after Adopt
+	proxy     *ProxyProtocol // nil unless trusted connections begin with its header
+	done      chan struct{}  // closed when no more connections are accepted
 	doneOnce  sync.Once
 
-	mu       sync.Mutex // guards closing the descriptor and what follows
+	mu       sync.Mutex // guards file, and closing the descriptor
 	file     socketFile
 	released sync.Once // closes the transports' sockets
 }
@@ -51,32 +50,36 @@ type origin struct {
 type streamProtocol struct {
 	protocol StreamProtocol
 	stats    *transportStats
-	secure   *transportStats // over TLS; nil where there is none
+	secure   *transportStats // over TLS; nil without TLS
 }
 
 const (
 	minAcceptBackoff = 5 * time.Millisecond
 	maxAcceptBackoff = time.Second
-	acceptBatch      = 256         // connections accepted before other listeners have their turn
+	acceptBatch      = 256         // connections accepted before other listeners are served
 	refusalTimeout   = time.Second // for a refused peer to show its protocol
-	listenTries      = 16          // ports tried for one that is free for TCP and UDP
+	listenTries      = 16          // ports tried until one is free for TCP and UDP
 )
 
-// Listen binds addr ("host:port", where port 0 picks one, the same for TCP and
-// UDP; or "unix:" and a path, or "unix:@" and an abstract name) for protocols,
-// and returns when it can be connected to. A Unix socket file at which nobody
-// answers is replaced; anything else at its path is an error and stays.
-// Connections are served from Start or Serve on. With several stream protocols each new
-// connection's first bytes tell which one it speaks, in the order of protocols: a
-// catch-all such as Framed comes last, and a protocol that no connection could reach is
-// an error. A failed Listen leaves nothing
-// behind, so a program may try another address. If none succeeds, Start and Serve
-// return the first error, so that a program with one listener may look only there.
+// Listen binds addr for protocols, and returns when clients can connect. addr is
+// "host:port", where port 0 picks a port, the same for TCP and UDP; or "unix:" and a
+// path, or "unix:@" and an abstract name. A Unix socket file without a listener is
+// replaced; any other file at its path is an error and stays. Connections are served
+// once Start or Serve has been called.
+//
+// With several stream protocols the first bytes of each connection select one, in the
+// order of protocols: a catch-all such as Framed comes last, and a protocol that no
+// connection could reach is an error.
+//
+// A failed Listen leaves no socket open, so a program may try another address. If none
+// succeeds, Start and Serve return the first error, so a program with one listener may
+// check only theirs. Listen may block (on a Unix socket up to 2 s): do not call it from
+// a callback.
 func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
 	return e.listen(addr, nil, protocols)
 }
 
-// listen is Listen, and Adopt where there is a file.
+// listen is Listen, or Adopt if file is not nil.
 func (e *Engine) listen(addr string, file *os.File, protocols []Protocol) (*Listener, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -109,7 +112,7 @@ func (e *Engine) listen(addr string, file *os.File, protocols []Protocol) (*List
 	return l, nil
 }
 
-// sort tells stream protocols from transports.
+// sort separates stream protocols from transports.
 func (l *Listener) sort(addr string, protocols []Protocol) ([]Transport, error) {
 	var transports []Transport
 	for _, p := range protocols {
@@ -145,7 +148,7 @@ func (l *Listener) sort(addr string, protocols []Protocol) ([]Transport, error) 
 	return transports, l.useTLS()
 }
 
-// bind opens the sockets, all on one port; what was opened is closed again on an error.
+// bind opens the sockets, all on one port. On an error it closes them again.
 func (l *Listener) bind(addr string, transports []Transport) (err error) {
 	defer func() {
 		if err != nil {
@@ -175,7 +178,7 @@ func (l *Listener) bind(addr string, transports []Transport) (err error) {
 	return nil
 }
 
-// checkBind reports what can't be served at addr.
+// checkBind returns an error if the protocols cannot be served at addr.
 func (l *Listener) checkBind(addr string, transports []Transport) error {
 	if l.proxy != nil && len(l.streams) == 0 {
 		return errors.New("ProxyProtocol without a stream protocol")
@@ -189,7 +192,7 @@ func (l *Listener) checkBind(addr string, transports []Transport) error {
 	if len(l.streams) == 0 {
 		return fmt.Errorf("adopting a socket without a stream protocol: %w", errors.ErrUnsupported)
 	}
-	return nil // adoptStream will see what it is
+	return nil // adoptStream checks the kind of socket
 }
 
 func checkUnix(transports []Transport) error {
@@ -201,7 +204,7 @@ func checkUnix(transports []Transport) error {
 
 func (l *Listener) checkTCP() error {
 	if l.proxy != nil && len(l.proxy.Trusted) == 0 {
-		return errors.New("ProxyProtocol.Trusted is empty, so nobody could send a header")
+		return errors.New("ProxyProtocol.Trusted is empty, so no peer could send a header")
 	}
 	return nil
 }
@@ -222,7 +225,7 @@ func (l *Listener) openStream(addr string, transports []Transport) (err error) {
 	return err
 }
 
-// release closes what bind opened.
+// release closes the sockets that bind opened.
 func (l *Listener) release() {
 	for _, ep := range l.endpoints {
 		ep.StopAccepting()
@@ -233,12 +236,12 @@ func (l *Listener) release() {
 	l.addr = netip.AddrPort{}
 }
 
-// Addr is the bound address, the same for all protocols of the listener; the
-// zero AddrPort for a Unix socket, which Path and String name.
+// Addr returns the bound address, the same for all protocols of the listener; the zero
+// AddrPort for a Unix socket, which Path and String name.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
-// String is the listener's address as Listen takes it: "host:port", or "unix:"
-// and a path.
+// String returns the listener's address in the form that Listen takes: "host:port", or
+// "unix:" and a path or name.
 func (l *Listener) String() string {
 	if l.name != "" {
 		return l.name
@@ -246,8 +249,7 @@ func (l *Listener) String() string {
 	return l.addr.String()
 }
 
-// Path is the path of a Unix socket; "" for other listeners, and for abstract
-// names.
+// Path returns the path of a Unix socket; "" for other listeners and abstract names.
 func (l *Listener) Path() string {
 	name, _ := unixName(l.name)
 	if strings.HasPrefix(name, "@") {
@@ -256,7 +258,8 @@ func (l *Listener) Path() string {
 	return name
 }
 
-// Close stops accepting. Sessions go on. A second call does nothing.
+// Close stops accepting. Sessions continue. It does not wait (see Done); a second call
+// does nothing.
 func (l *Listener) Close() {
 	if !l.closed.CompareAndSwap(false, true) {
 		return
@@ -271,9 +274,9 @@ func (l *Listener) Close() {
 	_ = l.engine.acceptor.Trigger(closeListenerTask, l)
 }
 
-// Done is closed when the listener has accepted its last connection and closed
-// its stream socket, which is soon after Close. Only then does Stats.Active, once it
-// is 0, mean that no connection is left that must be served here.
+// Done returns a channel that is closed when the listener has accepted its last
+// connection and closed its stream socket, soon after Close. After that, a Stats.Active
+// of 0 means that no connection of this listener is left to serve.
 func (l *Listener) Done() <-chan struct{} { return l.done }
 
 func (l *Listener) setDone() { l.doneOnce.Do(func() { close(l.done) }) }
@@ -288,7 +291,7 @@ func (e *Engine) stopAccepting() {
 	}
 }
 
-// closeListeners gives the listeners' sockets back, when no session is left.
+// closeListeners closes the listeners' sockets, when no session is left.
 func (e *Engine) closeListeners() {
 	for _, l := range e.listeners {
 		l.closeEndpoints()
@@ -305,8 +308,8 @@ func closeListenerTask(arg any) error {
 	return nil
 }
 
-// closeStream closes the listening socket. On the acceptor, or when it doesn't
-// run.
+// closeStream closes the listening socket. On the acceptor, or when the acceptor does
+// not run.
 func (l *Listener) closeStream() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -316,7 +319,7 @@ func (l *Listener) closeStream() {
 	if l.conn.Handler != nil {
 		l.engine.acceptor.Remove(&l.conn)
 	}
-	// Before closing: while the socket listens nobody takes its file for stale.
+	// Before closing: while the socket listens, no other process takes its file for stale.
 	if err := l.file.unlink(); err != nil {
 		l.engine.cfg.Logger.Error("socket file not removed", "addr", l.String(), "error", err)
 	}
@@ -325,7 +328,7 @@ func (l *Listener) closeStream() {
 	l.conn.FD = -1
 }
 
-// closeEndpoints gives the transports' sockets back, once.
+// closeEndpoints closes the transports' sockets, once.
 func (l *Listener) closeEndpoints() {
 	l.released.Do(func() {
 		for _, ep := range l.endpoints {

@@ -32,10 +32,10 @@ func registerListenerTask(arg any) error {
 	return nil
 }
 
-// accepting is a Listener as the acceptor sees it.
+// accepting is a Listener as a handler of the acceptor's loop.
 type accepting Listener
 
-// OnEvent accepts what is waiting.
+// OnEvent accepts the waiting connections.
 func (a *accepting) OnEvent(reactor.Event) {
 	l := (*Listener)(a)
 	for range acceptBatch {
@@ -53,8 +53,8 @@ func (a *accepting) OnEvent(reactor.Event) {
 	l.engine.acceptor.Again(a)
 }
 
-// acceptFailed decides how to go on. The listener is registered edge-triggered,
-// so after a failure it must be asked again without an event.
+// acceptFailed handles a failed accept. The listener is registered edge-triggered, so
+// after a failure accept must be tried again without an event.
 func (l *Listener) acceptFailed(err error) {
 	if err == syscall.EAGAIN {
 		return
@@ -81,7 +81,7 @@ func acceptAgainTask(arg any) error {
 	return nil
 }
 
-// accepted makes a session of an accepted descriptor and hands it to a core.
+// accepted makes a session from an accepted descriptor and passes it to a core.
 func (l *Listener) accepted(fd int, remote netip.AddrPort) {
 	e := l.engine
 	peer := remote
@@ -93,7 +93,7 @@ func (l *Listener) accepted(fd int, remote netip.AddrPort) {
 	}
 	if err != nil {
 		e.countRefused(err, peer, l)
-		// Only a protocol with a handshake can be told why.
+		// Only a protocol with a handshake can answer with the reason.
 		if len(l.streams) < 2 || e.draining.Load() || !e.admission.beginRefusal() {
 			reactor.Close(fd)
 			return

@@ -13,11 +13,12 @@ import (
 // (sd_listen_fds(3), SD_LISTEN_FDS_START).
 const systemdFirstFD = 3
 
-// ActivationFiles returns the sockets that systemd opened for this process, in
-// the order of its unit files and with their names, none if there are none. It
-// makes them close-on-exec and unsets LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES,
-// so that no child takes them for its own; a second call returns none. The files are
-// the caller's. Errors: variables that make no sense. (sd_listen_fds(3).)
+// ActivationFiles returns the sockets that systemd opened for this process, in the
+// order of its unit files and with their names; none if there are none. It makes them
+// close-on-exec and unsets LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, so that child
+// processes do not use them; a second call returns none. The caller owns the files. It
+// fails if the variables are malformed or name a descriptor that is not a socket.
+// (sd_listen_fds(3).)
 func ActivationFiles() ([]*os.File, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	if pid == "" || count == "" {

@@ -10,13 +10,13 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// Adopt serves a listening stream socket, TCP or Unix, that somebody else
-// opened: systemd (ActivationFiles), or the process before this one
-// (Listener.File). It is Listen otherwise, also in that transports such as QUIC
-// bind a socket of their own, on the TCP socket's address. The descriptor is
-// duplicated: file stays the caller's, to close. A datagram socket is refused with
-// errors.ErrUnsupported. Config.Socket is applied but for ReusePort. A Unix
-// socket's file is not unlinked on closing; see SetUnlinkOnClose.
+// Adopt serves a listening stream socket, TCP or Unix, that another process opened:
+// systemd (ActivationFiles), or the predecessor of this process (Listener.File).
+// Otherwise it is like Listen; transports such as QUIC bind a socket of their own, on
+// the TCP socket's address. The descriptor is duplicated: the caller keeps file and
+// closes it. A datagram socket is refused with errors.ErrUnsupported. Config.Socket is
+// applied except ReusePort. A Unix socket's file is not unlinked on closing; see
+// SetUnlinkOnClose.
 func (e *Engine) Adopt(file *os.File, protocols ...Protocol) (*Listener, error) {
 	if file == nil {
 		return nil, fmt.Errorf("engine: adopt: %w", os.ErrInvalid)
@@ -49,12 +49,12 @@ func (l *Listener) adoptStream(opts *reactor.Options, transports []Transport) er
 	return checkUnix(transports)
 }
 
-// File returns a duplicate of the listening stream socket, for a child process
-// to Adopt; the caller closes it. It is close-on-exec, which os/exec sees to
-// for ExtraFiles, and stays non-blocking, as this process needs it. Connections
-// that arrive while two processes have the socket go to whichever accepts first,
-// and none is refused until the last of them has closed it. Errors: ErrClosed,
-// and errors.ErrUnsupported for a listener without a stream protocol.
+// File returns a duplicate of the listening stream socket, for a child process to Adopt;
+// the caller closes it. It is close-on-exec, which os/exec clears for ExtraFiles, and
+// non-blocking, as this process needs it. While two processes have the socket, each
+// connection goes to the first that accepts it; none is refused until both have closed
+// the socket. Errors: ErrClosed, and errors.ErrUnsupported for a listener without a
+// stream protocol.
 func (l *Listener) File() (*os.File, error) {
 	if len(l.streams) == 0 {
 		return nil, fmt.Errorf("engine: a listener without a stream socket: %w", errors.ErrUnsupported)
@@ -71,11 +71,11 @@ func (l *Listener) File() (*os.File, error) {
 	return os.NewFile(uintptr(fd), l.String()), nil
 }
 
-// SetUnlinkOnClose says whether closing the listener removes its Unix socket
-// file: true where this engine bound it, false where it adopted it. Whoever hands
-// it to another process says false, and the other one true. Whatever is set, a
-// file that has been replaced since stays. It does nothing on other listeners, and
-// fails if the file can't be looked at.
+// SetUnlinkOnClose sets whether closing the listener removes its Unix socket file.
+// Default: true if this engine bound the socket, false if it adopted it. A process that
+// passes its socket to another one sets false; the other one sets true. A file that has
+// been replaced since is never removed. On other listeners it does nothing. It fails if
+// the file cannot be examined (lstat(2)).
 func (l *Listener) SetUnlinkOnClose(unlink bool) error {
 	path := l.Path()
 	if path == "" {
@@ -95,10 +95,10 @@ func (l *Listener) SetUnlinkOnClose(unlink bool) error {
 }
 
 // ReleaseTransports ends the sessions of the listener's transports (QUIC) as
-// Engine.Shutdown would, and then gives their sockets back, so that another
-// process can bind them; sessions of its stream socket go on. It blocks until that
-// is done. When ctx ends first, the rest is dropped, and ctx's error returned. Not
-// for callbacks.
+// Engine.Shutdown would, and then closes their sockets, so that another process can
+// bind them. Sessions of the stream socket continue. It blocks until that is done: do
+// not call it from a callback. If ctx ends first, the remaining sessions are dropped,
+// and ctx's error is returned.
 func (l *Listener) ReleaseTransports(ctx context.Context) error {
 	for _, ep := range l.endpoints {
 		ep.StopAccepting()

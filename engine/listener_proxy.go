@@ -8,32 +8,32 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// ErrProxyHeader: a proxy that is trusted sent no PROXY header, or a wrong one.
-// It is also ErrProtocol.
+// ErrProxyHeader: a trusted proxy sent no PROXY header, or a wrong one. It is also
+// ErrProtocol.
 var ErrProxyHeader = fmt.Errorf("%w: PROXY header", ErrProtocol)
 
-// ProxyProtocol, given to Listen among the protocols, lets proxies say whom they
-// speak for, by a header of the PROXY protocol, version 1 or 2, in front of
-// everything else, TLS included (haproxy's proxy-protocol.txt).
+// ProxyProtocol, passed to Listen among the protocols, lets proxies send the address of
+// their client in a header of the PROXY protocol, version 1 or 2, before all other
+// bytes, including TLS (haproxy's proxy-protocol.txt).
 //
-// From a trusted peer the header is required: without it, or with a wrong one,
-// the connection ends with ErrProxyHeader. It must come within
-// Config.HandshakeTimeout, and is at most 107 bytes (version 1) or 16 + 536
-// (version 2). Session.RemoteAddr and Config.MaxSessionsPerAddr then go by the
-// address in it; where it has none that is TCP's (UNKNOWN, LOCAL, UDP, Unix) by
-// the proxy's own. From anybody else no header is looked for: it is garbage to the protocols.
+// From a trusted peer the header is required: without it, or with a wrong one, the
+// connection ends with ErrProxyHeader. It must arrive within Config.HandshakeTimeout,
+// and is at most 107 bytes (version 1) or 16 + 536 (version 2). Session.RemoteAddr and
+// Config.MaxSessionsPerAddr then use the address in the header, or the proxy's own
+// address if the header has no TCP address (UNKNOWN, LOCAL, UDP, Unix). Headers from
+// other peers are not parsed; the protocols get them as data.
 //
-// It concerns the listener's stream protocols only, not QUIC.
+// It applies to the listener's stream protocols only, not to QUIC.
 type ProxyProtocol struct {
-	// Trusted are the networks of the proxies. On a Unix socket every peer is
-	// trusted, and Trusted may be empty; elsewhere it must not be.
+	// Trusted lists the networks of the proxies. It must not be empty for TCP. On a
+	// Unix socket every peer is trusted, and Trusted may be empty.
 	Trusted []netip.Prefix
 }
 
-// Name implements Protocol. It is no session's transport.
+// Name implements Protocol. No session has it as its transport.
 func (ProxyProtocol) Name() string { return "proxy" }
 
-// Validate reports a prefix that means nothing; Listen asks.
+// Validate reports an invalid prefix. Listen calls it.
 func (p ProxyProtocol) Validate() error {
 	for i, prefix := range p.Trusted {
 		if !prefix.IsValid() {
@@ -56,8 +56,8 @@ func (p *ProxyProtocol) trusts(remote netip.AddrPort, unixSocket bool) bool {
 	return false
 }
 
-// admissionAddr is by which address an accepted connection is admitted: none
-// where a proxy's header will tell.
+// admissionAddr returns the address by which an accepted connection is admitted: none
+// if it starts with a proxy's header, which carries the address.
 func (l *Listener) admissionAddr(remote netip.AddrPort) (addr netip.AddrPort, header bool) {
 	if l.proxy != nil && l.proxy.trusts(remote, l.name != "") {
 		return netip.AddrPort{}, true
@@ -65,7 +65,7 @@ func (l *Listener) admissionAddr(remote netip.AddrPort) (addr netip.AddrPort, he
 	return remote, false
 }
 
-// decodeProxyHeader is the stage in which b is a PROXY header. On the loop.
+// decodeProxyHeader decodes stageProxyHeader: b starts with a PROXY header. On the loop.
 func (c *socketConn) decodeProxyHeader(b []byte) (rest []byte, more bool) {
 	src, n, err := proxyproto.Parse(b)
 	if err != nil {
@@ -84,7 +84,7 @@ func (c *socketConn) decodeProxyHeader(b []byte) (rest []byte, more bool) {
 	l := c.session.listener
 	c.stage = l.firstStage(stageTLSOrPlain)
 	switch {
-	case c.refused: // its deadline runs already
+	case c.refused: // its deadline is set already
 	case c.stage == stageUnknown && l.sole() != nil:
 		c.adopt(l.sole())
 	default:
@@ -93,9 +93,9 @@ func (c *socketConn) decodeProxyHeader(b []byte) (rest []byte, more bool) {
 	return b[n:], true
 }
 
-// admitReal makes src the session's address, and asks whether there may be one
-// more from there; the session is refused if not, and false returned if
-// that happens without a word.
+// admitReal makes src the session's address and counts it against
+// Config.MaxSessionsPerAddr. If there are too many, the session is refused. It returns
+// false if the session was closed without an answer.
 func admitReal(c *socketConn, src netip.AddrPort) bool {
 	s, e := c.session, c.core().engine
 	if e.admission.enterAddr(&e.cfg, src.Addr()) {
@@ -107,7 +107,7 @@ func admitReal(c *socketConn, src netip.AddrPort) bool {
 		c.close(errMaxPerAddr, true)
 		return false
 	}
-	// From here on it is as if accepted had refused it.
+	// From here on the session is as if accepted had refused it.
 	e.countRefused(errMaxPerAddr, src, s.listener)
 	e.admission.endHandshake()
 	e.release(s.remote.Addr())

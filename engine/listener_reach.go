@@ -6,18 +6,17 @@ import (
 	"slices"
 )
 
-// A listener's stream protocols are told apart by Match, in their order. A
-// protocol whose every opening is taken by one in front of it would never get a
-// connection, which is a mistake that nobody would notice: Listen refuses it.
-// What Match takes is found by asking it, byte by byte, so that a protocol needs
-// no other method for this.
+// Match selects among a listener's stream protocols, in their order. If an earlier
+// protocol matches every opening of a later one, the later one would never get a
+// connection, without any error. So Listen refuses that. It finds the openings by
+// calling Match byte by byte, so a protocol needs no other method for this.
 
 const (
-	maxOpening = 64      // bytes of an opening that is looked for
+	maxOpening = 64      // bytes of an opening
 	maxProbes  = 1 << 14 // calls of Match for one protocol
 )
 
-// argument is a protocol among Listen's, for its errors.
+// argument is one of the protocols passed to Listen, for errors.
 type argument struct {
 	index    int
 	protocol Protocol
@@ -27,9 +26,9 @@ func (a argument) String() string {
 	return fmt.Sprintf("protocol %d (%s, %T)", a.index+1, a.protocol.Name(), a.protocol)
 }
 
-// checkProtocols reports protocols that Listen was given in vain: a kind of which
-// a listener has one, given twice, or a stream protocol that no connection could
-// reach. The error names both.
+// checkProtocols returns an error if a protocol could have no effect: a second one of a
+// kind of which a listener has one, or a stream protocol that no connection could
+// reach. The error names both protocols.
 func checkProtocols(protocols []Protocol) error {
 	var streams, others []argument
 	for i, p := range protocols {
@@ -66,9 +65,9 @@ var (
 	errUnreachable   = errors.New("a protocol can't be reached")
 )
 
-// unreachable reports whether no opening of the last protocol gets to it, and
-// which of the others takes the first of them. A protocol whose openings aren't found is
-// taken for reachable, unless one in front of it takes everything.
+// unreachable reports whether no opening selects the last protocol, and which protocol
+// gets the first opening instead. A protocol without known openings counts as
+// reachable, unless an earlier one matches every first byte.
 func unreachable(streams []argument) (by argument, ok bool) {
 	last := streams[len(streams)-1]
 	found := openings(last.protocol.(StreamProtocol))
@@ -87,8 +86,8 @@ func unreachable(streams []argument) (by argument, ok bool) {
 	return by, true
 }
 
-// firstMatch returns the protocol that would get a connection with these first
-// bytes, if they arrive together; taken is false when none would, or more bytes are needed.
+// firstMatch returns the protocol that would get a connection with these first bytes,
+// if they arrive together. taken is false if there is none, or more bytes are needed.
 func firstMatch(streams []argument, first []byte) (by argument, taken bool) {
 	for _, a := range streams {
 		switch probe(a.protocol.(StreamProtocol), first) {
@@ -102,7 +101,7 @@ func firstMatch(streams []argument, first []byte) (by argument, taken bool) {
 	return argument{}, false
 }
 
-// openings returns the shortest first bytes that p says MatchYes to, as many as
+// openings returns the shortest first bytes for which p returns MatchYes, as many as
 // maxProbes calls of Match find.
 func openings(p StreamProtocol) (found [][]byte) {
 	more := [][]byte{{}}
@@ -127,8 +126,8 @@ func openings(p StreamProtocol) (found [][]byte) {
 	return found
 }
 
-// probe is p.Match(first). A protocol that panics matches nothing here; it ends the
-// sessions in which it does so again.
+// probe calls p.Match(first). A protocol that panics matches nothing here. In a session
+// its panic ends the session.
 func probe(p StreamProtocol, first []byte) (m Match) {
 	defer func() {
 		if recover() != nil {
@@ -138,7 +137,7 @@ func probe(p StreamProtocol, first []byte) (m Match) {
 	return p.Match(first)
 }
 
-// anything is every first byte.
+// anything returns every possible first byte.
 func anything() (all [][]byte) {
 	for b := range 1 << 8 {
 		all = append(all, []byte{byte(b)})

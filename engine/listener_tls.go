@@ -2,13 +2,13 @@ package engine
 
 import "errors"
 
-// What sessions over TLS are called: packets and framings, and WebSocket.
+// Transport names of sessions over TLS: packets and framings, and WebSocket.
 const (
 	tlsTransport = "tls"
 	wssTransport = "wss"
 )
 
-// secureName is what sessions of a protocol called name are called over TLS.
+// secureName returns the transport name, over TLS, of a protocol called name.
 func secureName(name string) string {
 	switch name {
 	case (packets{}).Name(), unixTransport:
@@ -19,7 +19,7 @@ func secureName(name string) string {
 	return name + "+tls"
 }
 
-// useTLS puts p under l's stream protocols, when they are all known.
+// useTLS puts l.tls under l's stream protocols, when they are all known.
 func (l *Listener) useTLS() error {
 	if l.tls == nil {
 		return nil
@@ -31,7 +31,7 @@ func (l *Listener) useTLS() error {
 		sp.secure = l.engine.stats.transport(secureName(sp.protocol.Name()))
 	}
 	if l.fallback == nil && len(l.streams) == 1 {
-		l.fallback = l.streams[0] // whoever doesn't begin with a ClientHello
+		l.fallback = l.streams[0] // for clients that do not begin with a ClientHello
 	}
 	if l.tls.cfg.SelfSigned {
 		l.engine.cfg.Logger.Warn("engine: TLS with a development certificate that no client can verify")
@@ -39,8 +39,8 @@ func (l *Listener) useTLS() error {
 	return nil
 }
 
-// sole is the listener's only protocol, which needs no first bytes to be told
-// by, or nil.
+// sole returns the listener's only protocol, which is selected without first bytes, or
+// nil.
 func (l *Listener) sole() *streamProtocol {
 	if len(l.streams) == 1 && l.tls == nil {
 		return l.streams[0]

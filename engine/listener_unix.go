@@ -16,24 +16,24 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// ErrNotSocket: the path of a Unix socket to listen on is something else, which
-// is left alone.
+// ErrNotSocket: the path of a Unix socket to listen on is another kind of file, which
+// is left unchanged.
 var ErrNotSocket = errors.New("engine: the path exists and is not a socket")
 
 const (
 	unixPrefix    = "unix:"
-	unixTransport = "unix" // what packets and framings are called there
+	unixTransport = "unix" // the transport name of packets and framings over a Unix socket
 
 	directoryLockTries = 100
 	directoryLockPause = 10 * time.Millisecond
 	liveProbeTimeout   = time.Second
 )
 
-// unixName is the socket's name if addr means a Unix socket.
+// unixName returns the socket's name if addr means a Unix socket.
 func unixName(addr string) (string, bool) { return strings.CutPrefix(addr, unixPrefix) }
 
-// transportName is what sessions of p at addr are called: packets and framings
-// take their name from the kind of socket.
+// transportName returns the transport name of sessions of p at addr: for packets and
+// framings it depends on the kind of socket.
 func transportName(p Protocol, addr string) string {
 	if _, ok := unixName(addr); ok && p.Name() == (packets{}).Name() {
 		return unixTransport
@@ -41,14 +41,14 @@ func transportName(p Protocol, addr string) string {
 	return p.Name()
 }
 
-// socketFile is a Unix socket's place in the file system.
+// socketFile identifies the file of a Unix socket.
 type socketFile struct {
 	path string
 	info os.FileInfo // device and inode; nil if there is nothing to unlink
 }
 
-// listenUnix binds the Unix socket name. A socket file that nobody answers at is
-// replaced; anything else that is there stays.
+// listenUnix binds the Unix socket name. A socket file without a listener is replaced;
+// any other file at that path stays.
 func listenUnix(name string, o *reactor.Options) (int, socketFile, error) {
 	switch {
 	case name == "" || name == "@":
@@ -76,7 +76,7 @@ func listenUnix(name string, o *reactor.Options) (int, socketFile, error) {
 	return fd, file, nil
 }
 
-// removeStale unlinks the socket file at path if nobody listens there.
+// removeStale unlinks the socket file at path if no process listens there.
 func removeStale(path string) error {
 	before, err := os.Lstat(path)
 	switch {
@@ -95,7 +95,7 @@ func removeStale(path string) error {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EPROTOTYPE), errors.Is(err, os.ErrDeadlineExceeded):
-		// A full backlog, a socket of another type: alive as well.
+		// A full backlog, or a socket of another type: there is a listener.
 		return fmt.Errorf("somebody listens there: %w", syscall.EADDRINUSE)
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("is somebody listening there? %w", err)
@@ -103,7 +103,7 @@ func removeStale(path string) error {
 	return socketFile{path, before}.unlink()
 }
 
-// statSocket remembers which file the socket at path is.
+// statSocket returns the identity of the socket file at path.
 func statSocket(path string) (socketFile, error) {
 	abs, err := filepath.Abs(path) // the process may change its directory
 	if err != nil {
@@ -116,8 +116,8 @@ func statSocket(path string) (socketFile, error) {
 	return socketFile{abs, info}, nil
 }
 
-// unlink removes the file if it is still the same one. It never removes a
-// directory, nor anything below one.
+// unlink removes the file if it is still the same one. It never removes a directory or
+// its contents.
 func (f socketFile) unlink() error {
 	if f.info == nil {
 		return nil
@@ -130,7 +130,7 @@ func (f socketFile) unlink() error {
 		return err
 	}
 	if now.Mode().Type() != os.ModeSocket || !os.SameFile(f.info, now) {
-		return nil // somebody else's by now
+		return nil // replaced by another process
 	}
 	if err := unix.Unlink(f.path); err != nil && err != unix.ENOENT {
 		return &os.PathError{Op: "unlink", Path: f.path, Err: err}
@@ -138,10 +138,9 @@ func (f socketFile) unlink() error {
 	return nil
 }
 
-// lockDirectory keeps other processes of this kind from judging a socket file
-// in dir while this one is between binding and listening, when nobody answers
-// there. It is best effort: a directory that can't be locked in a second is used
-// all the same.
+// lockDirectory prevents other engines from replacing a socket file in dir while this
+// one is between bind and listen, when connecting fails. It is best effort: if the lock
+// is not free within a second, or the directory cannot be locked, it continues without.
 func lockDirectory(dir string) (unlock func()) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -7,48 +7,48 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// Appender encodes messages: the part of a Codec, or of a framing.Framer, that
-// an Outbox needs.
+// Appender encodes messages. It is the part of a Codec, or of a framing.Framer, that an
+// Outbox needs.
 type Appender interface {
 	Append(dst []byte, m *framing.Message) ([]byte, error)
 }
 
-// encodeSlack is how many bytes an encoding may add to a message before its block
-// has to grow by reallocation: packet header 16, WebSocket header 14, and some.
+// encodeSlack is how many bytes an encoding may add to a message before its block must
+// be reallocated: packet header 16, WebSocket header 14, and a reserve.
 const encodeSlack = 64
 
 // maxControlBytes bounds the control frames that wait in an outbox.
 const maxControlBytes = 4 << 10
 
-// Outbox is a bounded queue of encoded bytes between senders on any goroutine
-// and one writer. Messages keep their order; control frames pass ahead of them
-// at message boundaries. Bytes are kept in pooled blocks, and none when empty.
+// Outbox is a bounded queue of encoded bytes between senders on any goroutine and one
+// writer. Messages keep their order; control frames are written before them, at message
+// boundaries. Bytes are kept in pooled blocks; an empty outbox has none.
 //
-// The engine uses one for each session on its reactor; a Transport uses one for
-// each of its streams. Init must be called first. Append, Close and Pending may
-// be called from any goroutine and never block; Next, Done and AwaitRoom belong
-// to the writer and the reader of the stream.
+// The engine uses one for each session on its reactor; a Transport uses one for each of
+// its streams. Init must be called first. Any goroutine may call Append, AppendContext,
+// Close, Discard and Pending; only AppendContext blocks. Next and Done belong to the
+// stream's writer, AwaitRoom to its reader.
 type Outbox struct {
 	limits *Limits // set by Init, then read only
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	queue    blockList  // not yet taken by the writer, oldest first
 	control  *block     // control frames not yet taken, whole ones
 	taken    *block     // taken by Next and not Done
 	pending  int        // bytes in all of the above
 	messages int        // messages appended since the writer counted them
-	refused  error      // set by Close: why Append fails
-	space    *sync.Cond // made by the first that waits
+	refused  error      // set by Close and Discard: the error of Append
+	space    *sync.Cond // nil until a goroutine waits
 }
 
 // Init sets the outbox's limits, which must stay unchanged.
 func (o *Outbox) Init(limits *Limits) { o.limits = limits }
 
-// Append encodes m by enc at the end of the queue. When OutboxLimit would be
-// exceeded, Limits.SlowConsumer applies: it fails with ErrSlowConsumer or
-// ErrDropped and queues nothing, or drops older messages. It fails with
-// ErrTooLarge for a message above MaxMessageSize, with the reason given to Close
-// after that, and with the encoder's error.
+// Append encodes m by enc at the end of the queue. If OutboxLimit would be exceeded,
+// Limits.SlowConsumer applies: Append drops older messages, or fails with
+// ErrSlowConsumer or ErrDropped and queues nothing. It also fails with ErrTooLarge for a
+// message above MaxMessageSize, with Close's reason after Close, and with the encoder's
+// error.
 func (o *Outbox) Append(enc Appender, m *framing.Message) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -71,9 +71,9 @@ func (o *Outbox) append(enc Appender, m *framing.Message) error {
 	return o.encode(enc, m, size+encodeSlack)
 }
 
-// AppendContext is Append that waits for space below OutboxLimit instead of
-// applying Limits.SlowConsumer. When ctx ends first it returns ctx's cause. It
-// blocks: never call it from a callback or a loop.
+// AppendContext is Append that waits for space below OutboxLimit instead of applying
+// Limits.SlowConsumer. If ctx ends first, it returns ctx's cause. It blocks: do not call
+// it from a callback or a loop.
 func (o *Outbox) AppendContext(ctx context.Context, enc Appender, m *framing.Message) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -107,8 +107,8 @@ func (o *Outbox) appendContext(ctx context.Context, enc Appender, m *framing.Mes
 	return o.encode(enc, m, size+encodeSlack)
 }
 
-// encode encodes m, of at most need bytes unless enc adds more, at the end of the
-// queue.
+// encode encodes m at the end of the queue. need is the expected size in bytes; enc may
+// write more. With o.mu held.
 func (o *Outbox) encode(enc Appender, m *framing.Message, need int) error {
 	t := o.queue.tail
 	if t == nil || t.space() < need {
@@ -132,16 +132,17 @@ func (o *Outbox) encode(enc Appender, m *framing.Message, need int) error {
 	return nil
 }
 
-// pushFront puts b, of n bytes and so many messages, in front of the queue.
+// pushFront puts b, of n bytes and so many messages, at the front of the queue. With
+// o.mu held.
 func (o *Outbox) pushFront(b *block, messages, n int) {
 	o.messages += messages
 	o.pending += n
 	o.queue.pushFront(b)
 }
 
-// appendControl queues the whole control frame b, copied, ahead of all messages
-// that the writer has not begun. It fails with ErrWouldBlock when 4 KiB of control
-// frames wait already. With o.mu held.
+// appendControl queues a copy of b, a whole control frame, before all messages that the
+// writer has not begun. It fails with ErrWouldBlock if 4 KiB of control frames wait
+// already. With o.mu held.
 func (o *Outbox) appendControl(b []byte) error {
 	if o.refused != nil {
 		return o.refused
@@ -157,9 +158,9 @@ func (o *Outbox) appendControl(b []byte) error {
 	return nil
 }
 
-// take detaches everything queued as one chain in the order of writing. A block
-// that was written in part comes first, so that control frames never land
-// inside a message, and control frames that were put back come before new ones.
+// take detaches everything queued, as one chain in the order of writing. A partly
+// written block comes first, so that control frames never land inside a message, and
+// control frames that were put back come before new ones.
 func (o *Outbox) take() *block {
 	chain := o.queue.take()
 	c := o.control
@@ -192,8 +193,8 @@ func (o *Outbox) written(chain *block, n int) *block {
 	return chain
 }
 
-// Next returns the bytes to write next, borrowed until Done, or nil when nothing
-// is queued. Only one goroutine may call it at a time.
+// Next returns the bytes to write next, borrowed until Done, or nil if nothing is
+// queued. It does not block. Only one goroutine may call it at a time.
 func (o *Outbox) Next() []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -213,14 +214,14 @@ func (o *Outbox) Done(n int) {
 	o.taken = o.written(o.taken, n)
 }
 
-// Pending is the number of bytes queued and not yet Done.
+// Pending returns the number of bytes queued and not yet Done.
 func (o *Outbox) Pending() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.pending
 }
 
-// Close makes every later Append fail with reason. Queued bytes stay and can be
+// Close makes every later Append fail with reason. Queued bytes stay and can still be
 // written. It wakes AwaitRoom and AppendContext.
 func (o *Outbox) Close(reason error) {
 	o.mu.Lock()
@@ -238,7 +239,7 @@ func (o *Outbox) Discard(reason error) {
 	o.discard(reason)
 }
 
-// discard is Discard with o.mu held. It leaves the block of the last Next to Done:
+// discard is Discard with o.mu held. It keeps the block of the last Next until Done:
 // the writer may be using it.
 func (o *Outbox) discard(reason error) {
 	if o.refused == nil {
@@ -248,10 +249,10 @@ func (o *Outbox) discard(reason error) {
 	o.wakeWaiters()
 }
 
-// AwaitRoom blocks while more than OutboxSoftMark bytes are queued, until less
-// than half of it is: a stream's reader calls it before it reads, so that a peer
-// which does not collect its replies cannot ask for more. It returns at once when
-// the outbox is closed. Never call it from a callback or a loop.
+// AwaitRoom blocks while more than OutboxSoftMark bytes are queued, until at most half
+// of that is. A stream's reader calls it before it reads, so that a peer that does not
+// read its replies cannot request more. It returns at once if the outbox is closed. Do
+// not call it from a callback or a loop.
 func (o *Outbox) AwaitRoom() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -271,7 +272,7 @@ func (o *Outbox) wait() {
 	o.space.Wait()
 }
 
-// wakeWaiters makes AwaitRoom and AppendContext look again.
+// wakeWaiters makes AwaitRoom and AppendContext check again.
 func (o *Outbox) wakeWaiters() {
 	if o.space != nil {
 		o.space.Broadcast()

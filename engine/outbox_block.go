@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// A block is a pooled buffer: a link of an outbox, a session's incomplete tail,
-// or a message too large for the ring. Exactly one owner holds it at a time and
-// gives it back with free.
+// A block is a pooled buffer: an element of an outbox, a session's incomplete tail, or a
+// message too large for the ring. Exactly one owner has it at a time, and returns it to
+// the pool with free.
 type block struct {
 	b    []byte // filled part; cap is the block's size
-	off  int    // bytes of b that were written out already
+	off  int    // bytes of b that were written already
 	next *block // in a blockList
 
-	messages int  // in b, when an outbox filled it
+	messages int  // in b, if an outbox filled it
 	control  bool // b holds control frames of an outbox
 }
 
-// Pooled blocks are powers of two from 4 KiB to 2 MiB. Larger ones are left to
-// the garbage collector.
+// Pooled blocks have sizes in powers of two, from 4 KiB to 2 MiB. Larger ones are
+// allocated and garbage-collected.
 const (
 	minBlockBits = 12
 	maxBlockBits = 21
@@ -33,8 +33,8 @@ func blockBits(n int) int {
 	return max(minBlockBits, bits.Len(uint(max(n, 1)-1)))
 }
 
-// blockSize is the size of the block that newBlock returns for n bytes: n itself
-// if it is not pooled.
+// blockSize returns the size of the block that newBlock returns for n bytes: n itself
+// if such a block is not pooled.
 func blockSize(n int) int {
 	if log2 := blockBits(n); log2 <= maxBlockBits {
 		return 1 << log2
@@ -59,7 +59,7 @@ func blockOf(b []byte) *block {
 	return bl
 }
 
-// free gives the block back. It must not be used afterwards.
+// free returns the block to its pool. It must not be used afterwards.
 func (b *block) free() {
 	size := cap(b.b)
 	if size < minBlockSize || size > maxBlockSize || size&(size-1) != 0 {
@@ -69,11 +69,11 @@ func (b *block) free() {
 	blockPools[blockBits(size)-minBlockBits].Put(b)
 }
 
-// space is how many bytes still fit.
+// space returns how many bytes still fit.
 func (b *block) space() int { return cap(b.b) - len(b.b) }
 
-// freeChain frees b and the blocks behind it, and returns how many of their bytes
-// were not written.
+// freeChain frees b and the blocks after it, and returns how many of their bytes were
+// not written.
 func freeChain(b *block) (unwritten int) {
 	for b != nil {
 		next := b.next
@@ -97,7 +97,7 @@ func (l *blockList) push(b *block) {
 	l.tail = b
 }
 
-// pushFront puts a chain of blocks, or none, in front of the list.
+// pushFront puts a chain of blocks, which may be nil, at the front of the list.
 func (l *blockList) pushFront(chain *block) {
 	if chain == nil {
 		return
@@ -141,9 +141,9 @@ func (l *blockList) remove(match func(*block) bool) *block {
 	return b
 }
 
-// nextSize is the size of a block to add for need bytes: up to four times the
-// last one, so that a queue pins memory in proportion to its bytes, and at most
-// 64 KiB, which are enough for one write.
+// nextSize returns the size of a block to add for need bytes: up to four times the last
+// one, so that a queue takes memory in proportion to its bytes, and at most 64 KiB,
+// enough for one write; more only if need is larger.
 func (l *blockList) nextSize(need int) int {
 	if l.tail != nil {
 		need = max(need, min(4*cap(l.tail.b), 64<<10))

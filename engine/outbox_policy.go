@@ -1,7 +1,7 @@
 package engine
 
-// SlowConsumer is a policy for peers that do not collect what is sent to them.
-// No policy makes a sender wait: SendContext does, under any of them.
+// SlowConsumer is the policy for peers that read more slowly than they are sent to. No
+// policy makes a sender wait; SendContext waits, under any policy.
 type SlowConsumer uint8
 
 const (
@@ -9,13 +9,13 @@ const (
 	CloseSlow SlowConsumer = iota
 	// DropNewest refuses the message with ErrDropped.
 	DropNewest
-	// DropOldest drops the oldest messages of which nothing was written, a block
-	// (4 to 64 KiB) of them at a time, to make space.
+	// DropOldest drops the oldest messages, if no byte of them was written, to make
+	// space: a block of them at a time (4 to 64 KiB, or one larger message).
 	DropOldest
 )
 
-// makeSpace applies the policy to a message of need bytes that would take the
-// outbox above its limit: nil means that there is space now. With o.mu held.
+// makeSpace applies the policy to a message of need bytes that would take the outbox
+// above its limit. Nil means that there is space now. With o.mu held.
 func (o *Outbox) makeSpace(need int) error {
 	switch o.limits.SlowConsumer {
 	case DropNewest:

@@ -14,7 +14,7 @@ const packetVersion = 1
 // (docs/WIRE.md section 1), under the transport name "tcp".
 func Packets() StreamProtocol { return packets{} }
 
-// packets is protocol and codec in one: it has no state.
+// packets is both protocol and codec: it has no state.
 type packets struct{}
 
 func (packets) Name() string { return "tcp" }
@@ -47,17 +47,17 @@ func (packets) StatelessAppend() {}
 
 func (packets) Goodbye(dst []byte, _ error) []byte { return dst }
 
-// Framed is a stream protocol that carries messages by framer and nothing else,
-// under the transport name "tcp". Its first bytes tell nothing, so it takes
-// every connection that the protocols in front of it on a listener don't.
+// Framed returns a stream protocol that carries messages by framer and nothing else,
+// under the transport name "tcp" (over TLS and on Unix sockets as Packets). It matches
+// any first bytes, so it must be the last stream protocol of a listener.
 func Framed(framer framing.Framer) StreamProtocol { return framed{framer} }
 
-// framed is protocol and codec in one: a Framer has no state.
+// framed is both protocol and codec: a Framer has no state.
 type framed struct{ framer framing.Framer }
 
 func (framed) Name() string { return "tcp" }
 
-// Validate reports a framer that can't work, where it can tell; Listen asks.
+// Validate reports an invalid framer, if the framer can check itself. Listen calls it.
 func (f framed) Validate() error {
 	if v, ok := f.framer.(interface{ Validate() error }); ok {
 		return v.Validate()
@@ -78,7 +78,7 @@ func (f framed) Decode(s *Session, b []byte, seen int, m *framing.Message) (int,
 	return n, n > 0, err
 }
 
-// Need is 0 where the framer can't tell.
+// Need returns 0 if the framer does not know the size.
 func (f framed) Need(b []byte) int {
 	if n, ok := f.framer.(interface{ Need(b []byte) int }); ok {
 		return n.Need(b)

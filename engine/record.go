@@ -10,8 +10,8 @@ import (
 // Kinds of ring records. Every record starts with the session's ID, 8 bytes
 // little-endian.
 const (
-	recordMessages uint32 = iota + 1 // messages back to back, each in the layout below
-	recordPackets                    // packets back to back, as they came
+	recordMessages uint32 = iota + 1 // messages one after another, each in the layout below
+	recordPackets                    // packets one after another, as received
 	recordLarge                      // u32: index of a message in the core's large table
 	recordOpen                       // none: OnOpen is due
 	recordEnd                        // none: all messages before the end precede it
@@ -27,7 +27,7 @@ const recordIDSize = 8
 //	 8  u16  flags
 //	10  u16  length of the extension header
 //	12  u8   type, 13 biz type, 14 compression, 15 form bits
-//	16  u64  stream, if the form says so
+//	16  u64  stream, if formStream is set
 //	    extension header, payload
 const messageHeaderSize = 16
 
@@ -46,8 +46,8 @@ func messageSize(m *framing.Message) int {
 	return n
 }
 
-// putMessage writes m to b, which has messageSize(m) bytes of room, and returns
-// that size.
+// putMessage writes m to b, which has at least messageSize(m) bytes of space, and
+// returns that size.
 func putMessage(b []byte, m *framing.Message) int {
 	n := messageSize(m)
 	b = b[:n]
@@ -74,8 +74,8 @@ func putMessage(b []byte, m *framing.Message) int {
 	return n
 }
 
-// getMessage sets every field of m from the message at the start of b, aliasing
-// b, and returns its size.
+// getMessage sets every field of m from the message at the start of b, which m then
+// aliases, and returns the message's size.
 func getMessage(b []byte, m *framing.Message) int {
 	w0, w1 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
 	n := int(uint32(w0))
@@ -103,9 +103,9 @@ func getMessage(b []byte, m *framing.Message) int {
 	return n
 }
 
-// fillPacket sets every field of m to those of the packet with header h. body is
-// the bytes behind the header, which m aliases. Any larger, and it would not be
-// inlined.
+// fillPacket sets every field of m to those of the packet with header h. body is the
+// bytes after the header, which m aliases. The compiler would not inline a larger
+// function.
 func fillPacket(m *framing.Message, h packet.Header, body []byte) {
 	m.Payload = body
 	m.Ext = nil

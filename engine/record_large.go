@@ -6,22 +6,22 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// A largeMessage is a message too large for the ring's share: it travels by
-// reference, in a block of its own.
+// A largeMessage is a message too large for a ring record. It is passed by reference, in
+// a block of its own.
 type largeMessage struct {
 	m     framing.Message // aliases block
 	block *block
 }
 
-// largeTable holds a core's large messages between their producer and the
-// consumer. The ring is plain bytes that the garbage collector does not scan, so
-// records name an index here.
+// largeTable holds a core's large messages between their producer and the consumer. The
+// garbage collector does not scan the ring's bytes, so records contain an index of this
+// table instead of a pointer.
 type largeTable struct {
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	items []*largeMessage
 	free  []uint32
 	bytes int // reserved for blocks
-	limit int // of bytes; one message always fits
+	limit int // of bytes; an empty table takes one message of any size
 }
 
 // reserve returns an index for a message in a block of size bytes; false if the
@@ -49,7 +49,7 @@ func (t *largeTable) put(i uint32, l *largeMessage) {
 	t.items[i] = l
 }
 
-// release gives back an index, and the size bytes reserved with it.
+// release frees an index and the size bytes reserved with it.
 func (t *largeTable) release(i uint32, size int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,8 +58,8 @@ func (t *largeTable) release(i uint32, size int) {
 	t.bytes -= size
 }
 
-// take removes and returns the message at index i. Its bytes count until the
-// caller frees its block, soon after.
+// take removes and returns the message at index i. Its bytes no longer count, although
+// the caller frees its block only after the callback.
 func (t *largeTable) take(i uint32) *largeMessage {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -80,7 +80,7 @@ func (t *largeTable) crowded() bool {
 // largeSize is the size of the block that copyLarge makes for m.
 func largeSize(m *framing.Message) int { return blockSize(len(m.Ext) + len(m.Payload)) }
 
-// copyLarge makes a largeMessage of a copy of m.
+// copyLarge returns a largeMessage with a copy of m.
 func copyLarge(m *framing.Message) *largeMessage {
 	b := newBlock(len(m.Ext) + len(m.Payload))
 	b.b = append(b.b, m.Ext...)

@@ -8,13 +8,14 @@ import (
 	"github.com/millrace/millrace/internal/ring"
 )
 
-// errRingFull: a record found no space, and its writer does not wait. The ring is
-// unchanged.
+// errRingFull: the ring has no space for a record, and the writer does not wait. The
+// ring is unchanged.
 var errRingFull = errors.New("engine: the ring is full")
 
-// A recordWriter puts the records of one session at a time into a core's ring: every
-// record is written here. The loop has one, and each Delivery of a transport. Messages that
-// follow each other share a record until publish. One goroutine uses it at a time.
+// A recordWriter puts the records of one session at a time into a core's ring. All
+// records are written here: by the loop's recordWriter, and by one of each Delivery and
+// each call of a link. Consecutive messages share a record until publish. One goroutine
+// uses a recordWriter at a time.
 type recordWriter struct {
 	core  *core
 	wait  waitPolicy
@@ -22,7 +23,7 @@ type recordWriter struct {
 	used  int // bytes of claim; 0 means that no record is open
 }
 
-// waitPolicy says when a recordWriter waits for space.
+// waitPolicy is when a recordWriter waits for space.
 type waitPolicy uint8
 
 const (
@@ -31,9 +32,9 @@ const (
 	waitRunning                   // while the engine runs: for records that must not be lost
 )
 
-// message adds m, which came from s, to the open record, or starts one. more is
-// how many bytes of input may follow, from which the size of a new record is
-// estimated. The message becomes visible to the consumer with publish.
+// message adds m, received from s, to the open record, or starts a record. more is the
+// number of input bytes that may follow, from which the size of a new record is
+// estimated. publish makes the message visible to the consumer.
 func (w *recordWriter) message(s *Session, m *framing.Message, more int) error {
 	size := messageSize(m)
 	if w.used > 0 && size > len(w.claim.Buf)-w.used {
@@ -51,7 +52,7 @@ func (w *recordWriter) message(s *Session, m *framing.Message, more int) error {
 	return nil
 }
 
-// packets publishes whole packets of s as they came.
+// packets publishes b, complete packets of s as received.
 func (w *recordWriter) packets(s *Session, b []byte) error {
 	w.publish()
 	need := recordIDSize + len(b)
@@ -75,8 +76,8 @@ func (w *recordWriter) control(s *Session, kind uint32) error {
 	return nil
 }
 
-// large publishes a message by reference, in a block of size bytes, which message
-// returns when there is space for it.
+// large publishes a message by reference, in a block of size bytes. It calls message to
+// get it once there is space.
 func (w *recordWriter) large(s *Session, size int, message func() *largeMessage) error {
 	w.publish()
 	t := &w.core.large
@@ -109,8 +110,8 @@ func (w *recordWriter) publish() {
 	w.core.wake()
 }
 
-// reserve claims want bytes of the ring, or need if there are no more, for a
-// record of s, and writes the ID of s.
+// reserve claims want bytes of the ring for a record of s, or need bytes if want are not
+// free, and writes the ID of s.
 func (w *recordWriter) reserve(s *Session, need, want int) (ring.Claim, error) {
 	r := w.core.ring
 	claim, ok := r.Claim(want)
@@ -131,8 +132,8 @@ func (w *recordWriter) commit(claim ring.Claim, kind uint32) {
 	w.core.wake()
 }
 
-// await waits as w's policy says until try returns true. Consumers wake it when
-// they have released space.
+// await waits, by w's policy, until try returns true. Consumers wake it after they have
+// released space.
 func (w *recordWriter) await(s *Session, try func() bool) error {
 	if w.wait == waitNever {
 		return errRingFull

@@ -9,53 +9,53 @@ import (
 )
 
 const (
-	// replySize is the size in bytes of a consumer's reply buffer: as much as one
-	// write takes.
+	// replySize is the size in bytes of a consumer's reply buffer: enough for one
+	// write.
 	replySize = flushBytes
-	// replyWorth is how many bytes of replies are worth a write of their own before
-	// the batch ends. Fewer are copied into a block of their size.
+	// replyWorth is how many bytes of replies justify a write of their own before the
+	// batch ends. Fewer are copied into a block of their size.
 	replyWorth = replySize / 4
 )
 
-// Replies is a reply buffer: it collects the replies to the messages of one
-// session that are being handled. Only the goroutine that runs the callbacks
-// touches it, so a reply takes no lock. Its bytes precede everything that was
-// queued for the session since it was opened. So it is opened only while nothing
-// is queued, nothing is written while it is open, and any other sender marks it
-// overtaken: replies from then on go through the outbox, behind that sender.
+// Replies is a reply buffer: it collects the replies to the messages of one session that
+// are being handled. Only the goroutine that runs the callbacks appends to it, so a
+// reply takes no lock. Its bytes are written before everything that was queued for the
+// session since it was opened. So it is opened only while nothing is queued, nothing is
+// written while it is open, and any other sender marks it as overtaken: later replies go
+// through the outbox, after that sender's message.
 //
-// A callback's replies are recognised by the address of the message that they
-// answer: it is lent to that callback alone.
+// A callback's replies are recognised by the address of the message that they answer:
+// only this callback may use that Message.
 //
-// A consumer has one for the sessions of its sockets. A Transport that carries
-// packets brings one for each stream, in Inline dispatch, with Delivery.Replies;
-// its methods are for such a Transport. The zero value is closed.
+// A consumer has one for the sessions of its sockets. A Transport that carries packets
+// may use one for each stream, in Inline dispatch, with Delivery.Replies; the exported
+// methods are for such a Transport. The zero value is closed.
 type Replies struct {
-	session   *Session // that it is open for; nil when closed
+	session   *Session // the session it is open for; nil when closed
 	codec     Appender
 	b         []byte
-	limit     int         // bytes that b may hold
-	packets   int         // the same in a consumer's buffer whose codec writes packets only, else 0
+	limit     int         // the most bytes in b
+	packets   int         // limit in a consumer's buffer if the codec is packets, else 0
 	messages  int         // in b
 	body      int         // the largest message that may be sent, in bytes
 	slack     int         // bytes that the encoding may add to a message
 	stream    uint64      // of the messages whose replies belong here
 	overtaken atomic.Bool // for a consumer's: written under the session's out.mu
 
-	consumer *consumer // that it belongs to; nil for a Transport's
+	consumer *consumer // its owner; nil in a Transport's
 	block    *block    // b's memory in a consumer's; nil until it is first opened
 }
 
-// Reply answers m with payload: a Request by the Response of the same ID,
-// anything else by a OneWay of the same ID; on the stream that m came on, as
-// text if m was text, with m's biz type, without its extension header, flags and
-// compression. In OnMessage it takes the callback's own m; later, a clone. No
-// other goroutine may use m during the call, which changes m's fields and sets
-// them back.
+// Reply answers m with payload, which is copied: a Request by the Response of the same
+// ID, any other type by a OneWay of the same ID. The reply goes on m's stream, as text if
+// m was text, with m's biz type, without its extension header, flags and compression. In
+// OnMessage pass the callback's own m; later, a clone. No other goroutine may use m
+// during the call, which changes m's fields and restores them (this saves an
+// allocation).
 //
-// It never blocks. Errors are those of Send. Nil means that the reply was queued;
-// as with Send, queued bytes are dropped if the session is aborted, or the
-// connection breaks, before they are written.
+// It never blocks. Errors are those of Send. Nil means that the reply was queued; as with
+// Send, queued bytes are dropped if the session is aborted, or the connection is lost,
+// before they are written.
 func (s *Session) Reply(m *framing.Message, payload []byte) error {
 	c := &s.core.consumer
 	r := &c.replies
@@ -74,8 +74,8 @@ func (s *Session) Reply(m *framing.Message, payload []byte) error {
 	return s.reply(m, payload, r)
 }
 
-// reply is Reply through r if r is not nil and takes the message, else through
-// the outbox. It makes the reply of m itself, so that it allocates nothing.
+// reply is Reply through r if r is not nil and accepts the message, else through the
+// outbox. It turns m itself into the reply and back, to avoid an allocation.
 func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
 	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
 	m.Type = framing.OneWay
@@ -91,8 +91,8 @@ func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
 	return err
 }
 
-// append encodes m at the end of r. It returns false if m must go through the
-// outbox, which knows limits, policies and errors; r takes nothing more then.
+// append encodes m at the end of r. It returns false, with r closed to later replies, if
+// m must go through the outbox (limits, policies, errors).
 func (r *Replies) append(m *framing.Message) bool {
 	s, body := r.session, len(m.Ext)+len(m.Payload)
 	if !r.overtaken.Load() && body <= r.body && m.Stream == r.stream && !m.Datagram && r.counted(m) {
@@ -118,13 +118,13 @@ func (r *Replies) append(m *framing.Message) bool {
 	return false
 }
 
-// counted reports whether a Transport can see from the packet of m how it counts:
-// it keeps account of fragments and cancellations itself.
+// counted reports whether a Transport can count m from its packet alone. It counts
+// fragments and cancellations itself.
 func (r *Replies) counted(m *framing.Message) bool {
 	return r.consumer != nil || m.Flags == 0 && len(m.Ext) == 0
 }
 
-// encode is the codec's Append, whose panic ends the session.
+// encode calls the codec's Append. A panic ends the session.
 func (r *Replies) encode(m *framing.Message) (b []byte, err error) {
 	defer r.recoverAppend(&err)
 	return r.codec.Append(r.b, m)
@@ -139,8 +139,8 @@ func (r *Replies) recoverAppend(err *error) {
 	}
 }
 
-// replyBuffer implements connection. For m of the callback that is running it
-// opens the consumer's buffer if more messages follow.
+// replyBuffer implements connection. If m is the message of the running callback and
+// more messages follow, it opens the consumer's buffer.
 func (c *socketConn) replyBuffer(m *framing.Message) *Replies {
 	k := &c.core().consumer
 	if m != &k.m {
@@ -155,15 +155,15 @@ func (c *socketConn) replyBuffer(m *framing.Message) *Replies {
 	return k.openReplies(c.session)
 }
 
-// openReplies opens the consumer's buffer for s if nothing is queued there, and
-// returns it, or nil.
+// openReplies opens the consumer's buffer for s and returns it, or nil if the session
+// has queued bytes or cannot write now.
 func (c *consumer) openReplies(s *Session) *Replies {
 	r, conn := &c.replies, s.conn.(*socketConn)
 	r.close(false)
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	if s.out.pending > 0 || s.phase != phaseOpen || conn.outputState() != outputIdle {
-		c.collect = false // not again before the next run of messages
+		c.collect = false // not again before the next messages
 		return nil
 	}
 	if r.block == nil {
@@ -182,7 +182,7 @@ func (c *consumer) openReplies(s *Session) *Replies {
 	return r
 }
 
-// close moves the replies of a consumer's buffer to the front of the outbox. It
+// close closes a consumer's buffer and moves its replies to the front of the outbox. It
 // writes them if they are many, or if flush is set.
 func (r *Replies) close(flush bool) {
 	s := r.session
@@ -217,24 +217,25 @@ func (r *Replies) take() *block {
 	return b
 }
 
-// Open begins with an empty b, whose capacity bounds what r takes, for messages
-// of that stream. By the delivering goroutine, after Delivery.Begin.
+// Open starts to collect replies to messages of that stream in b, whose capacity bounds
+// them. The Transport owns b; r uses it until Take. To be called by the delivering
+// goroutine, after Delivery.Begin.
 func (r *Replies) Open(b []byte, stream uint64) {
 	r.b, r.stream, r.messages = b[:0], stream, 0
 	r.limit, r.slack = cap(b), packet.HeaderSize
 	r.overtaken.Store(false)
 }
 
-// Break closes r to more replies. From any goroutine.
+// Break closes r to later replies; they go through the Link. Any goroutine may call it.
 func (r *Replies) Break() {
 	if !r.overtaken.Load() {
 		r.overtaken.Store(true)
 	}
 }
 
-// Take closes r and returns its bytes, in the memory given to Open: packets,
-// so many of which are Responses and OneWays. By the delivering goroutine, before
-// Delivery.End.
+// Take closes r and returns its bytes, in the memory passed to Open: packets, and how
+// many of them are Responses and OneWays. To be called by the delivering goroutine,
+// before Delivery.End.
 func (r *Replies) Take() (packets []byte, responses, oneWays int) {
 	r.Break()
 	packets, r.b, r.limit = r.b, nil, 0

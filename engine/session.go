@@ -11,22 +11,22 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// ID names a session within its engine: 8 bits of core, 32 of generation, 24 of
-// slot. A slot is used again, an ID is not (until a slot has seen 2^32
-// sessions). 0 is no session.
+// ID identifies a session within its engine: 8 bits of core, 32 of generation, 24 of
+// slot. A slot is used again; an ID is not, until a slot has had 2^32 sessions. 0 is no
+// session.
 type ID uint64
 
-// Session is one peer's conversation, on whatever transport. Its methods may be
-// called from any goroutine and do not block, except where they say so.
+// Session is a connection to one peer, over any transport. Any goroutine may call its
+// methods. They do not block unless their documentation says so.
 //
-// An idle session holds no buffer. Over TCP it costs this struct, its
-// connection's, 8 bytes in the descriptor table and 16 in the slot table.
+// An idle session has no buffer. Over TCP it takes this struct, its connection's struct,
+// 8 bytes in the descriptor table and 16 in the slot table.
 type Session struct {
 	// Set before the session is published.
 	core      *core
 	conn      connection
 	listener  *Listener       // nil for a dialed session
-	transport *transportStats // name and counters of its protocol; nil until it is known
+	transport *transportStats // name and counters of its protocol; nil until the protocol is known
 	throttle  *throttle       // nil without rates
 	id        ID
 	remote    netip.AddrPort
@@ -36,38 +36,38 @@ type Session struct {
 
 	// Read without a lock.
 	closing atomic.Uint32 // closingNot, closingSends or closingAll; written under out.mu
-	reading atomic.Int32  // reasons not to read; 0 means to read
+	reading atomic.Int32  // reasons not to read; 0 means that the session is read
 	corked  atomic.Bool   // the consumer will flush; written by the consumer
 
 	// Guarded by out.mu. The mutex of the outbox is the session's lock.
 	phase  phase
-	opened bool // phase was phaseOpen: an ending session does not tell
+	opened bool // whether the phase was phaseOpen at any time
 	holds  int32
-	ending error // the reason of the end record; of a refused connection, why it is refused
+	ending error // the reason of the end record, or of the refusal of a refused connection
 	out    Outbox
 }
 
-// connection is what carries a session: a socketConn or a linkConn. Its methods
-// do not block and may be called from any goroutine, except where they say so.
+// connection is the connection of a session: a socketConn or a linkConn. Any goroutine
+// may call its methods, which do not block, unless their comments say otherwise.
 type connection interface {
 	// send queues m, copied, and starts writing unless the session is corked.
 	send(m *framing.Message) error
 	// sendContext is send that waits for space in the outbox until ctx ends.
 	sendContext(ctx context.Context, m *framing.Message) error
-	// flush writes what was queued while the session was corked.
+	// flush writes the bytes that were queued while the session was corked.
 	flush()
-	// replyBuffer returns the open buffer for replies to m if m belongs to the
-	// callback that is running, else nil.
+	// replyBuffer returns the open buffer for replies to m if m is the message of the
+	// running callback, else nil.
 	replyBuffer(m *framing.Message) *Replies
 	// readingChanged is called when Session.reading becomes 0, or no longer is 0.
 	readingChanged()
-	// close starts the end of the connection, at once if abort.
+	// close starts to end the connection, at once if abort.
 	close(reason error, abort bool)
-	// drain ends the session with ErrShutdown behind the messages received so far. On
+	// drain ends the session with ErrShutdown after the messages received so far. On
 	// the loop.
 	drain()
-	// callbackLock is held while a callback of the session runs, where more than one
-	// goroutine runs them; nil elsewhere.
+	// callbackLock is held while a callback of the session runs, if several goroutines
+	// run them; else it is nil.
 	callbackLock() *callbackLock
 	localAddr() netip.AddrPort
 	tlsState() *tls.ConnectionState
@@ -76,18 +76,18 @@ type connection interface {
 // value is a pair of SetValue.
 type value struct{ key, v any }
 
-// messagePool holds the messages that Send fills: one passed to a codec escapes.
+// messagePool holds the messages that Send fills: a message passed to a codec escapes.
 var messagePool = sync.Pool{New: func() any { return new(framing.Message) }}
 
-// ID returns the session's number.
+// ID returns the session's ID.
 func (s *Session) ID() ID { return s.id }
 
 // Engine returns the engine that the session belongs to.
 func (s *Session) Engine() *Engine { return s.core.engine }
 
-// Transport names the session's protocol: "tcp" for packets and framings over
-// TCP, "unix" over a Unix socket, "tls" over TLS; "ws", "wss", "quic"; the name of
-// a custom protocol, with "+tls" appended over TLS; "unknown" before it is known.
+// Transport returns the name of the session's protocol: "tcp" for packets and framings
+// over TCP, "unix" over a Unix socket, "tls" over TLS; "ws", "wss", "quic"; the name of a
+// custom protocol, with "+tls" appended over TLS; "unknown" before it is known.
 func (s *Session) Transport() string {
 	if s.transport == nil {
 		return "unknown"
@@ -95,23 +95,23 @@ func (s *Session) Transport() string {
 	return s.transport.name
 }
 
-// RemoteAddr is the peer's address; the zero AddrPort where it has none.
+// RemoteAddr returns the peer's address; the zero AddrPort if it has none.
 func (s *Session) RemoteAddr() netip.AddrPort { return s.remote }
 
-// LocalAddr is this side's address; the zero AddrPort where it has none, and on a
+// LocalAddr returns this side's address; the zero AddrPort if it has none, and on a
 // stream socket after the session has ended.
 func (s *Session) LocalAddr() netip.AddrPort { return s.conn.localAddr() }
 
-// TLS describes the session's TLS connection; nil for a session without it. On
-// a Transport's session it is nil as well.
+// TLS returns the state of the session's TLS connection; nil for a session without TLS
+// and for a Transport's session.
 func (s *Session) TLS() *tls.ConnectionState { return s.conn.tlsState() }
 
 // Dialed reports whether this side opened the connection.
 func (s *Session) Dialed() bool { return s.listener == nil }
 
-// NextID returns the next number for a message that this side originates,
-// counting from 1 and never 0. Send and package mux share it, so numbers are
-// unique among the messages of one side until 2^32 have been used.
+// NextID returns the next ID for a message that this side originates, counting from 1
+// and never 0. Send and package mux share the counter, so the IDs of one side's messages
+// are unique until 2^32 have been used.
 func (s *Session) NextID() uint32 {
 	for {
 		if id := s.nextID.Add(1); id != 0 {
@@ -120,18 +120,17 @@ func (s *Session) NextID() uint32 {
 	}
 }
 
-// Send queues payload, copied, as a one-way message with an ID from NextID. It
-// never blocks: it returns before the message is written. Errors: the reason why
-// the session ends or has ended (errors.Is ErrClosed if this side closed it),
-// ErrTooLarge, ErrSlowConsumer (the session is being closed), ErrDropped,
-// ErrWouldBlock (OutboxLimit bytes wait for the callback that is running), and
+// Send queues a copy of payload as a one-way message with an ID from NextID. It never
+// blocks: it returns before the message is written. Errors: the reason why the session
+// ends or has ended (errors.Is ErrClosed if this side closed it), ErrTooLarge,
+// ErrSlowConsumer (the session is then closed), ErrDropped, ErrWouldBlock (OutboxLimit
+// bytes wait for the end of the running callback), a PanicError of the codec, and
 // framing.ErrUnencodable.
 func (s *Session) Send(payload []byte) error {
 	return s.sendPayload(payload, func(m *framing.Message) error { return s.conn.send(m) })
 }
 
-// SendMessage queues m, copied, as it is. It never blocks. Errors are those of
-// Send.
+// SendMessage queues a copy of m, unchanged. It never blocks. Errors are those of Send.
 func (s *Session) SendMessage(m *framing.Message) error {
 	if r := s.conn.replyBuffer(m); r != nil && r.append(m) {
 		return nil
@@ -139,21 +138,21 @@ func (s *Session) SendMessage(m *framing.Message) error {
 	return s.conn.send(m)
 }
 
-// SendContext is Send that waits while the outbox has no space below OutboxLimit,
-// whatever Config.SlowConsumer says. When ctx ends first it returns ctx's cause
-// and queues nothing. It must not be called from a callback of Workers or Inline
-// dispatch: the callback would hold up the thread that makes the space.
+// SendContext is Send that waits while the outbox has no space below OutboxLimit, under
+// any Config.SlowConsumer. If ctx ends first, it returns ctx's cause and queues nothing.
+// It blocks: do not call it from a callback, which would block the thread that makes the
+// space.
 func (s *Session) SendContext(ctx context.Context, payload []byte) error {
 	return s.sendPayload(payload, func(m *framing.Message) error { return s.conn.sendContext(ctx, m) })
 }
 
-// SendMessageContext is SendMessage that waits as SendContext does. It must not
-// be called from a callback.
+// SendMessageContext is SendMessage that waits as SendContext does. Do not call it from a
+// callback.
 func (s *Session) SendMessageContext(ctx context.Context, m *framing.Message) error {
 	return s.conn.sendContext(ctx, m)
 }
 
-// sendPayload sends payload as a one-way message by send.
+// sendPayload sends payload as a one-way message, by calling send.
 func (s *Session) sendPayload(payload []byte, send func(m *framing.Message) error) error {
 	m := messagePool.Get().(*framing.Message)
 	*m = framing.Message{ID: s.NextID(), Payload: payload}
@@ -163,14 +162,13 @@ func (s *Session) sendPayload(payload []byte, send func(m *framing.Message) erro
 	return err
 }
 
-// Close ends the session: what was queued before is written, the protocol's
-// goodbye follows, then the connection ends, all within Config.LingerTimeout.
-// OnClose gets ErrClosed, and no OnMessage comes any more. It returns at once;
-// a second call does nothing.
+// Close ends the session: queued bytes are written, then the protocol's close is sent,
+// then the connection ends, all within Config.LingerTimeout. OnClose gets ErrClosed, and
+// OnMessage is not called any more. Close returns at once; a second call does nothing.
 func (s *Session) Close() { s.conn.close(ErrClosed, false) }
 
-// CloseWith is Close with a reason that OnClose gets, and from which the
-// protocol derives its close code. A nil reason is ErrClosed.
+// CloseWith is Close with a reason, which OnClose gets and from which the protocol
+// derives its close code. A nil reason means ErrClosed.
 func (s *Session) CloseWith(reason error) {
 	if reason == nil {
 		reason = ErrClosed
@@ -178,8 +176,8 @@ func (s *Session) CloseWith(reason error) {
 	s.conn.close(reason, false)
 }
 
-// Abort drops the connection at once with everything that is queued. OnClose gets
-// reason, or ErrClosed for nil.
+// Abort drops the connection and all queued bytes at once. OnClose gets reason, or
+// ErrClosed if it is nil.
 func (s *Session) Abort(reason error) {
 	if reason == nil {
 		reason = ErrClosed
@@ -187,17 +185,17 @@ func (s *Session) Abort(reason error) {
 	s.conn.close(reason, true)
 }
 
-// Hold keeps the session open for replies that are still being made: when the
-// peer ends its side, or the engine shuts down, the orderly end waits for the
-// Release of every Hold. Close and errors do not wait.
+// Hold keeps the session open for later replies: when the peer ends its side, or the
+// engine shuts down, the orderly end waits for the Release of every Hold. Close and
+// errors do not wait.
 func (s *Session) Hold() {
 	s.out.mu.Lock()
 	s.holds++
 	s.out.mu.Unlock()
 }
 
-// Release undoes one Hold. A Release without a Hold does nothing but log a
-// warning.
+// Release undoes one Hold. A Release without a Hold does nothing but log a warning, once
+// for the engine.
 func (s *Session) Release() {
 	s.out.mu.Lock()
 	if s.holds == 0 {
@@ -214,7 +212,7 @@ func (s *Session) Release() {
 	}
 }
 
-// Value returns what SetValue stored under key, or nil.
+// Value returns the value that SetValue stored under key, or nil.
 func (s *Session) Value(key any) any {
 	if p := s.values.Load(); p != nil {
 		for _, kv := range *p {
@@ -226,8 +224,8 @@ func (s *Session) Value(key any) any {
 	return nil
 }
 
-// SetValue stores v under key. Keys compare like those of a context: use a type
-// of your own. It copies the list of values, so keep few and set them rarely.
+// SetValue stores v under key. Keys compare like those of a context: use a type of your
+// own. It copies the list of values, so use few values and set them rarely.
 func (s *Session) SetValue(key, v any) {
 	for {
 		old := s.values.Load()
@@ -245,7 +243,7 @@ func (s *Session) SetValue(key, v any) {
 	}
 }
 
-// Err is nil while the session can send, and else the reason why it cannot.
+// Err returns nil while the session can send, else the reason why it cannot.
 func (s *Session) Err() error {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
@@ -256,7 +254,7 @@ func (s *Session) Err() error {
 // shared: do not write to them.
 func (s *Session) Limits() *Limits { return &s.core.engine.lim }
 
-// visible reports whether applications may see s: its handshake was completed.
+// visible reports whether applications may see s: its handshake has been completed.
 func (s *Session) visible() bool {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
@@ -273,11 +271,10 @@ func (s *Session) recoverPanic() {
 	}
 }
 
-// newPanicError is called in the deferred function that recovered v.
+// newPanicError must be called in the deferred function that recovered v.
 func newPanicError(v any) *PanicError { return &PanicError{Value: v, Stack: debug.Stack()} }
 
-// notePanic counts and logs a panic. Without out.mu: the logger may be a stranger's
-// code, too.
+// notePanic counts and logs a panic. Without out.mu: the logger may be third-party code.
 func (s *Session) notePanic(err *PanicError) {
 	s.core.stats.panics.Add(1)
 	s.core.engine.cfg.Logger.Error("handler panicked", "session", s.id, "transport", s.Transport(),

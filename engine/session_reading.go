@@ -1,24 +1,24 @@
 package engine
 
 // Session.reading is a set of reasons not to read from the peer: two bits for the
-// engine's own, and above them the number of the application's pauses.
+// engine's reasons, and in the higher bits the number of the application's pauses.
 const (
 	readCongested int32 = 1 << iota // more than OutboxSoftMark bytes wait to be written
 	readThrottled                   // the peer has sent more than its rates allow
 	readPause                       // one Pause
 )
 
-// Pause stops reading from the peer, which then meets its transport's flow
-// control. Messages that were received already still arrive, at most a ring
-// full. Each Pause needs one Resume.
+// Pause stops reading from the peer; its transport's flow control then stops the peer.
+// Messages that were received already still arrive, at most one ring of them. Each Pause
+// needs one Resume. It does not block.
 func (s *Session) Pause() {
 	if s.reading.Add(readPause) == readPause {
 		s.conn.readingChanged()
 	}
 }
 
-// Resume undoes one Pause. A Resume without a Pause does nothing but log a
-// warning.
+// Resume undoes one Pause. A Resume without a Pause does nothing but log a warning, once
+// for the engine.
 func (s *Session) Resume() {
 	for {
 		v := s.reading.Load()
@@ -42,8 +42,8 @@ func (s *Session) blockReading(reason int32) {
 	}
 }
 
-// unblockReading takes one of the engine's reasons away. With the last one
-// reading continues.
+// unblockReading removes one of the engine's reasons. Without any reason left, reading
+// continues.
 func (s *Session) unblockReading(reason int32) {
 	if s.reading.And(^reason) == reason {
 		s.conn.readingChanged()

@@ -2,44 +2,44 @@ package engine
 
 import "fmt"
 
-// A session's state is small enumerations and sets. Each has one owner:
+// A session's state consists of small enumerations and sets. Each has one owner:
 //
-//	phase    Session     the conversation: may it send, is it ending?   guarded by out.mu
-//	stage    socketConn  what the next input bytes are                  the loop's
-//	input    socketConn  what happens to input bytes                    the loop's
-//	backlog  socketConn  what the loop still has to do, in order        the loop's
-//	awaits   deadlines   what the session's deadline is for             the loop's
-//	output   socketConn  who writes to the socket                       guarded by out.mu
-//	closing  Session     which calls and callbacks have ended           atomic, written under out.mu
-//	reading  Session     reasons not to read (session_reading.go)       atomic
+//	phase    Session     how far the session is: may it send, is it ending?  guarded by out.mu
+//	stage    socketConn  the kind of the next input bytes                    the loop's
+//	input    socketConn  the handling of input bytes                         the loop's
+//	backlog  socketConn  the pending steps of the loop, in order             the loop's
+//	awaits   deadlines   the purpose of the session's deadline               the loop's
+//	output   socketConn  the goroutine that writes to the socket             guarded by out.mu
+//	closing  Session     the calls and callbacks that have ended             atomic, written under out.mu
+//	reading  Session     reasons not to read (session_reading.go)            atomic
 //
-// phase, stage and input only grow. A session of a Transport has a phase and a
-// closing state only; its Link keeps the others.
+// phase, stage and input only grow. A session of a Transport has a phase and a closing
+// state only; its Link keeps the rest.
 //
 //	stage ->  proxyHeader -> tlsOrPlain -> tlsHandshake -> unknown -> handshake -> open -> gone
 //	          (each may be skipped; gone follows any)
 //
 //	phase ->  handshake -> open -> held -> closing -> drained -> ended
 //
-//	  open, handshake   the peer ends its side, Shutdown, bad bytes, idle: an end record follows the messages;
+//	  open, handshake   the peer ends its side, Shutdown, invalid bytes, idle: an end record follows the messages;
 //	                    when it is handled: holds and an orderly reason -> held, else -> closing
 //	  held              the last Release -> closing
-//	  any of these      Close -> closing; a failed write -> drained, output broken: what the peer sent is still read;
+//	  any of these      Close -> closing; a failed write -> drained, output broken: received bytes are still read;
 //	                    Abort, a failed read, a slow consumer -> ended
-//	  closing           all is written -> drained
+//	  closing           everything is written -> drained
 //	  drained           the peer's end was read, or LingerTimeout has passed -> ended
 //
 //	output -> idle <-> replies                the core's reply buffer is open, in front of the outbox
-//	          idle -> writing -> idle         all is written
-//	          writing -> full                 a write found the socket full; one more is tried
+//	          idle -> writing -> idle         everything is written
+//	          writing -> full                 a write found the socket full; it is tried once more
 //	          full -> blocked -> full         it was full again; the poller reports space
 //	          full -> retry -> full           the poller reports space while a goroutine writes
-//	          writing, full -> scheduled -> writing    the flush used up its budget; the loop writes on
+//	          writing, full -> scheduled -> writing    the flush used up its budget; the loop continues it
 //	          writing, full, retry -> broken  a write failed
 //
 // legalStates is the table that checkState enforces in builds with the race detector.
 
-// phase is how far a conversation is. It only grows.
+// phase is how far a session is, from handshake to end. It only grows.
 type phase uint8
 
 const (
@@ -47,11 +47,11 @@ const (
 	phaseOpen                   // messages flow
 	phaseHeld                   // all messages are handled and the peer has ended; the end waits for Release
 	phaseClosing                // nothing more can be sent; the outbox is being written
-	phaseDrained                // all is written and our side is shut; the peer's end is awaited
-	phaseEnded                  // the descriptor is closed, or will be by the writer that uses it
+	phaseDrained                // everything is written and our side is shut down; the peer's end is awaited
+	phaseEnded                  // the descriptor is closed, or will be after its writer has finished
 )
 
-// stage is what the next input bytes of a socket are. It only grows.
+// stage is the kind of the next input bytes of a socket. It only grows.
 type stage uint8
 
 const (
@@ -64,50 +64,50 @@ const (
 	stageGone                      // nothing: the descriptor is closed
 )
 
-// input is what happens to the bytes of a socket. It only grows.
+// input is how the bytes of a socket are handled. It only grows.
 type input uint8
 
 const (
-	inputFlowing  input = iota // read when the poller says so
+	inputFlowing  input = iota // read when the poller reports input
 	inputFinal                 // read until the end or an error: a short read no longer means that the socket is drained
 	inputDraining              // read and dropped: the session is ending
 	inputEnded                 // the end, or an error, was read
 )
 
-// backlog is what a connection's loop still has to do, in the order of the bits, and
-// whether it waits for ring space before it does anything.
+// backlog is the set of pending steps of a connection on its loop, in the order of the
+// bits, and whether they wait for ring space.
 type backlog uint8
 
 const (
 	dueOpen     backlog = 1 << iota // post the open record
 	dueMessage                      // put undelivered into the ring
 	dueTail                         // decode the tail: it may hold whole messages
-	dueShutdown                     // end the session: its received messages were handed on
+	dueShutdown                     // end the session after its received messages were delivered
 	dueEnd                          // post the end record
 	dueClosed                       // post the closed record
-	dueSocket                       // read: the socket may hold bytes that no event will announce
-	waiting                         // in core.stalledQueue: nothing is done before the ring has space
+	dueSocket                       // read: the socket may contain bytes that no event will announce
+	waiting                         // in core.stalledQueue: no step is made before the ring has space
 )
 
-// output is who writes to a socket.
+// output is the goroutine that writes to a socket, and why it does not.
 type output uint32
 
 const (
-	outputIdle      output = iota // nobody; queued bytes wait for the cork to be taken off
-	outputReplies                 // nobody, until the consumer closes its reply buffer
+	outputIdle      output = iota // none; queued bytes wait until the session is uncorked
+	outputReplies                 // none, until the consumer closes its reply buffer
 	outputWriting                 // the goroutine in flushLocked
 	outputFull                    // the same; its last write found the socket full
 	outputRetry                   // the same; the poller has reported space since then
-	outputBlocked                 // nobody: the loop will, when the poller reports space
-	outputScheduled               // nobody: the loop will, after its other sockets
-	outputBroken                  // nobody any more: a write failed
+	outputBlocked                 // none: the loop will write when the poller reports space
+	outputScheduled               // none: the loop will write after its other sockets
+	outputBroken                  // none any more: a write failed
 )
 
 // writing reports whether a goroutine is in flushLocked and may use the
 // descriptor.
 func (o output) writing() bool { return o >= outputWriting && o <= outputRetry }
 
-// Session.closing says which calls and callbacks of a session have ended. It is read
+// Session.closing is the calls and callbacks of a session that have ended. It is read
 // without a lock.
 const (
 	closingNot   uint32 = iota
@@ -115,7 +115,7 @@ const (
 	closingAll          // no callback but OnClose runs any more
 )
 
-// legalStates lists for each stage the inputs and phases that it occurs with.
+// legalStates lists the inputs and phases that each stage may occur with.
 var legalStates = [...]struct{ inputs, phases uint8 }{
 	stageProxyHeader:  {anyInput, before(phaseOpen)},
 	stageTLSOrPlain:   {anyInput, before(phaseOpen)},
@@ -131,12 +131,12 @@ const (
 	ending   = 1<<phaseClosing | 1<<phaseDrained | 1<<phaseEnded
 )
 
-// before is the phases of a connection whose session has not opened.
+// before returns the phases below p, and those of ending: the phases of a connection
+// whose session has not opened.
 func before(p phase) uint8 { return 1<<p - 1 | ending }
 
-// checkState panics if c is in a state that legalStates and the rules below exclude.
-// Builds with the race detector call it after each event, task and deadline. On
-// the loop.
+// checkState panics if legalStates or the rules below exclude the state of c. Builds with
+// the race detector call it after each event, task and deadline. On the loop.
 func checkState(c *socketConn) {
 	s := c.session
 	s.out.mu.Lock()

@@ -8,10 +8,10 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// socketConn is the connection of a session on a stream socket of the reactor,
-// with or without TLS. Its bytes go through sock_read.go, sock_decode.go,
-// record_writer.go, the ring, core_consumer.go, the handler, reply.go, outbox.go and
-// sock_write.go. session_state.go has its states.
+// socketConn is the connection of a session on a stream socket of the reactor, with or
+// without TLS. Its bytes pass through sock_read.go, sock_decode.go, record_writer.go, the
+// ring, core_consumer.go, the handler, reply.go, outbox.go and sock_write.go, in this
+// order. Its states are in session_state.go.
 type socketConn struct {
 	socketWriter
 	sock reactor.Conn
@@ -27,10 +27,10 @@ type socketConn struct {
 	backlog    backlog
 	kind       codecKind
 	readQueued bool // queued in the loop for another read
-	refused    bool // at admission, for session.ending: it exists to be told so, and is counted as refused
+	refused    bool // not admitted, by session.ending; it exists only to send the refusal, and is counted
 }
 
-// codecKind is what the engine knows about a connection's codec.
+// codecKind is the kind of a connection's codec, which selects the fast paths.
 type codecKind uint8
 
 const (
@@ -39,8 +39,8 @@ const (
 	codecPackets                    // packets: the specialised decoder is used
 )
 
-// newSocketSession returns a session on a socket, on the next core, not yet
-// attached to its loop.
+// newSocketSession returns a session on a socket, on the next core, not yet attached to
+// its loop.
 func newSocketSession(e *Engine, fd int, remote netip.AddrPort) (*Session, *socketConn) {
 	c := &socketConn{}
 	c.session = &Session{core: e.nextCore(), remote: remote, throttle: newThrottle(&e.cfg)}
@@ -51,7 +51,7 @@ func newSocketSession(e *Engine, fd int, remote netip.AddrPort) (*Session, *sock
 	return c.session, c
 }
 
-// attachTask takes an accepted connection in, on its loop.
+// attachTask attaches an accepted connection to its loop, on the loop.
 func attachTask(arg any) error {
 	c := arg.(*socketConn)
 	s, l := c.session, c.session.listener
@@ -77,14 +77,14 @@ func attachTask(arg any) error {
 	return nil
 }
 
-// register adds the socket to the poller. lost is what a failure counts as.
+// register adds the socket to the poller. If that fails, the connection ends with lost.
 func (c *socketConn) register(lost error) {
 	if err := c.core().loop.Register(&c.sock); err != nil {
 		c.close(fmt.Errorf("%w: %w", lost, err), true)
 	}
 }
 
-// attached ends what attaching c began: Shutdown may have passed by already.
+// attached completes attaching c: Shutdown may have visited the sessions already.
 func (c *socketConn) attached() {
 	if c.core().engine.draining.Load() {
 		c.drain()
@@ -106,7 +106,7 @@ func unattached(c *socketConn, reason error) {
 	e.sessionGone()
 }
 
-// firstStage is the first stage of a connection of l, not before from.
+// firstStage returns the first stage of a connection of l, not before from.
 func (l *Listener) firstStage(from stage) stage {
 	switch {
 	case from <= stageProxyHeader && l.proxy != nil:
@@ -117,7 +117,7 @@ func (l *Listener) firstStage(from stage) stage {
 	return stageUnknown
 }
 
-// setCodec gives c its codec. Before the session can send.
+// setCodec sets c's codec. To be called before the session can send.
 func (c *socketConn) setCodec(codec Codec) {
 	c.codec = codec
 	switch codec.(type) {

@@ -2,8 +2,8 @@ package engine
 
 import "github.com/millrace/millrace/internal/reactor"
 
-// resume continues a connection that was stalled or paused: it works off the
-// backlog in the order of its bits, until a step has to wait. On the loop.
+// resume continues a connection that was stalled or paused: it makes the steps of the
+// backlog in the order of its bits, until one has to wait. On the loop.
 func (c *socketConn) resume() {
 	for c.backlog != 0 && c.backlog&waiting == 0 {
 		next := c.backlog & -c.backlog
@@ -60,8 +60,8 @@ func (c *socketConn) readingChanged() {
 	}
 }
 
-// post gives the consumer a record without messages, now or when the ring has
-// space. On the loop.
+// post sends the consumer a record without messages, now or when the ring has space. On
+// the loop.
 func (c *socketConn) post(due backlog) {
 	s, k := c.session, c.session.core
 	c.backlog |= due
@@ -92,7 +92,7 @@ func (c *socketConn) post(due backlog) {
 	case dueClosed:
 		k.consumer.closed(s)
 	}
-	if !k.decoding { // else process does it at its end
+	if !k.decoding { // else process flushes at its end
 		k.consumer.flush()
 	}
 }

@@ -8,25 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inputEnds ends the session behind its messages: the end of the input was read.
+// inputEnds ends the session after its messages: the end of the input was read.
 func (c *socketConn) inputEnds(reason error) {
 	c.endBehindMessages(reason)
 	c.input = inputEnded
-	c.settle() // the peer's end may be all that was missing
+	c.settle() // the session may have waited only for the peer's end
 }
 
-// stopInput makes c drop what arrives from now on; as is the new state.
+// stopInput makes c drop all input from now on; as is the new state.
 func (c *socketConn) stopInput(as input) {
 	c.input = max(c.input, as)
 	c.backlog &^= dueTail | dueShutdown
 	c.partialEnds = 0
-	if !c.core().decoding { // else process does it
+	if !c.core().decoding { // else process drops the tail
 		c.keep(nil)
 	}
 }
 
-// discardInput reads and drops what the peer still sends to an ending session,
-// to find its end.
+// discardInput reads and drops the input of an ending session, to find the peer's end.
 func (c *socketConn) discardInput() {
 	if c.input == inputEnded {
 		return
@@ -42,7 +41,7 @@ func (c *socketConn) discardInput() {
 	}
 }
 
-// peerEnd is the reason of a session whose peer has ended its side.
+// peerEnd returns the reason of a session whose peer has ended its side.
 func (i *inputTail) peerEnd() error {
 	if i.tail != nil {
 		return fmt.Errorf("%w in the middle of a message: %w", ErrPeerClosed, io.ErrUnexpectedEOF)
@@ -50,8 +49,8 @@ func (i *inputTail) peerEnd() error {
 	return ErrPeerClosed
 }
 
-// endBehindMessages ends the session in an orderly way when the messages that
-// were received before have been handled. No more input is taken. On the loop.
+// endBehindMessages ends the session in an orderly way after the messages received before
+// have been handled. Later input is dropped. On the loop.
 func (c *socketConn) endBehindMessages(reason error) {
 	s := c.session
 	if c.input >= inputDraining {
@@ -68,8 +67,9 @@ func (c *socketConn) endBehindMessages(reason error) {
 	c.post(dueEnd)
 }
 
-// drain implements connection: the session ends with ErrShutdown when the bytes
-// that were read are decoded and their messages handled. A paused one is waited for.
+// drain implements connection: the session ends with ErrShutdown after the bytes that
+// were read are decoded and their messages handled. On a paused session that waits for
+// Resume.
 func (c *socketConn) drain() {
 	if c.input >= inputDraining {
 		return
@@ -82,11 +82,11 @@ func (c *socketConn) drain() {
 	c.resume()
 }
 
-// messagesHandled is called by the consumer at the end record: all messages
-// before the end have been handled. If the peer ended its side or the engine shuts
-// down, the end waits for the Release of every Hold.
+// messagesHandled is called by the consumer at the end record: all messages before the
+// end have been handled. If the peer has ended its side or the engine shuts down, the end
+// waits for the Release of every Hold.
 func (s *Session) messagesHandled() {
-	defer s.conn.callbackLock().lock().unlock() // behind the delivery that is under way
+	defer s.conn.callbackLock().lock().unlock() // after the delivery that is under way
 	s.out.mu.Lock()
 	reason := s.ending
 	hold := s.holds > 0 && s.phase <= phaseHeld && (errors.Is(reason, ErrPeerClosed) || errors.Is(reason, ErrShutdown))
@@ -127,8 +127,8 @@ func (w *socketWriter) closeLocked(reason error) {
 	_ = w.core().loop.Trigger(settleTask, w.conn())
 }
 
-// goodbyeLocked queues the protocol's last bytes behind everything else. If the
-// codec panics, the connection ends without them.
+// goodbyeLocked queues the protocol's close after everything else. If the codec panics,
+// the connection ends without it.
 func (w *socketWriter) goodbyeLocked(reason error) {
 	s, codec := w.session, w.conn().codec
 	if codec == nil {
@@ -152,9 +152,9 @@ func (w *socketWriter) goodbyeLocked(reason error) {
 	s.out.queue.push(t)
 }
 
-// failLocked ends the session at once: queued bytes are dropped, and the
-// descriptor is closed by the loop when no writer uses it. With closingSends the
-// messages that were received are still handled.
+// failLocked ends the session at once: queued bytes are dropped, and the loop closes the
+// descriptor when no writer uses it. With closingSends the received messages are still
+// handled.
 func (w *socketWriter) failLocked(reason error, closing uint32) {
 	s := w.session
 	if s.phase == phaseEnded {
@@ -169,10 +169,10 @@ func (w *socketWriter) failLocked(reason error, closing uint32) {
 	_ = w.core().loop.Trigger(settleTask, w.conn())
 }
 
-// breakLocked notes that nothing can be written any more. What the peer sent
-// before the connection broke may still lie in the socket: it is read to its
-// end, and handled, before the session ends. By the writer, whose output becomes
-// outputBroken.
+// breakLocked ends the output of a session after a failed write. The socket may still
+// contain bytes that the peer sent before the connection failed: they are read to the
+// end and handled before the session ends. To be called by the writer, whose output
+// becomes outputBroken.
 func (w *socketWriter) breakLocked(reason error) {
 	s := w.session
 	s.phase = max(s.phase, phaseDrained)
@@ -180,7 +180,7 @@ func (w *socketWriter) breakLocked(reason error) {
 	s.out.discard(reason)
 }
 
-// setReasonLocked makes reason the reason why s ends, if it is the first, and raises
+// setReasonLocked makes reason the reason why s ends, if there is none yet, and raises
 // closing.
 func (s *Session) setReasonLocked(reason error, closing uint32) {
 	s.closing.Store(max(s.closing.Load(), closing))
@@ -190,7 +190,7 @@ func (s *Session) setReasonLocked(reason error, closing uint32) {
 	}
 }
 
-// settleTask moves an ending session on, on its loop.
+// settleTask calls settle on the session's loop.
 func settleTask(arg any) error {
 	c := arg.(*socketConn)
 	c.settle()
@@ -198,8 +198,8 @@ func settleTask(arg any) error {
 	return nil
 }
 
-// settle moves an ending session on: it sets the linger deadline, looks for the
-// peer's end, and at last destroys the connection. On the loop.
+// settle makes the next steps of an ending session: it sets the linger deadline, reads to
+// the peer's end, and finally destroys the connection. On the loop.
 func (c *socketConn) settle() {
 	if c.stage == stageGone {
 		return
@@ -227,7 +227,7 @@ func (c *socketConn) settle() {
 	}
 }
 
-// destroy closes the descriptor and gives everything back. On the loop.
+// destroy closes the descriptor and frees every buffer. On the loop.
 func (c *socketConn) destroy() {
 	s, k := c.session, c.core()
 	c.stage = stageGone
@@ -249,7 +249,7 @@ func (c *socketConn) destroy() {
 	}
 }
 
-// neverOpened forgets a session that its handler has not seen.
+// neverOpened forgets a session that was not open, so its handler has not seen it.
 func neverOpened(c *socketConn) {
 	s, e := c.session, c.core().engine
 	switch {
@@ -264,7 +264,7 @@ func neverOpened(c *socketConn) {
 	s.core.leave(s)
 }
 
-// stopIfClosed stops the input of a session that its handler, or a panic, has ended.
+// stopIfClosed stops the input of a session that its handler, or a panic, has closed.
 func (c *socketConn) stopIfClosed() {
 	if c.session.closing.Load() == closingAll && c.input < inputDraining {
 		c.stopInput(inputDraining)

@@ -7,12 +7,12 @@ import (
 	"github.com/millrace/millrace/internal/packet"
 )
 
-// maxFrameOverhead is how many bytes a frame may add to its message before an
-// incomplete one counts as too large, whatever its codec returns.
+// maxFrameOverhead is how many bytes a frame may add to its message. An incomplete frame
+// that is larger counts as too large, for any codec.
 const maxFrameOverhead = 64 << 10
 
-// process decodes b, the tail and the bytes read behind it, and delivers its
-// messages. The rest becomes the tail. seen bytes of b were seen by Decode.
+// process decodes b, the tail and the bytes read after it, and delivers its messages. The
+// rest becomes the tail. Decode has examined seen bytes of b already.
 func (c *socketConn) process(b []byte, seen int) {
 	k := c.session.core
 	k.decoding = true
@@ -34,8 +34,8 @@ func (c *socketConn) process(b []byte, seen int) {
 	}
 }
 
-// decode passes b through the stages, from the connection's present one, until
-// more bytes are needed or the session may not go on. It returns the rest.
+// decode passes b through the stages, from the connection's present one, until more bytes
+// are needed or the session may not continue. It returns the rest.
 func (c *socketConn) decode(b []byte, seen int) (rest []byte) {
 	k := c.session.core
 	c.backlog &^= dueTail
@@ -43,7 +43,7 @@ func (c *socketConn) decode(b []byte, seen int) (rest []byte) {
 	if k.inline {
 		k.consumer.cork(c.session)
 	}
-	for more := true; more && !c.mustStop(len(b)); seen = 0 { // a stage has seen nothing of what another one left
+	for more := true; more && !c.mustStop(len(b)); seen = 0 { // a stage has seen no bytes that another one left
 		switch c.stage {
 		case stageProxyHeader:
 			b, more = c.decodeProxyHeader(b)
@@ -63,9 +63,9 @@ func (c *socketConn) decode(b []byte, seen int) (rest []byte) {
 	return b
 }
 
-// mustStop reports whether decoding must stop in front of left bytes: there are
-// none, the session ends, it may not be read, or a record waits for ring space.
-// Whole messages may be among the bytes.
+// mustStop reports whether decoding must stop before the last left bytes: there are none,
+// the session ends, it may not be read, or a record waits for ring space. It notes in the
+// backlog that the bytes may contain complete messages.
 func (c *socketConn) mustStop(left int) bool {
 	if left == 0 || c.input >= inputDraining {
 		return true
@@ -163,8 +163,8 @@ func (c *socketConn) deliverAgain() bool {
 	return true
 }
 
-// detach returns m as a large message: with the tail's block itself if m is all
-// that is in it, else as a copy.
+// detach returns m as a large message: with the tail's block itself if the block contains
+// only m, else with a copy.
 func (c *socketConn) detach(m *framing.Message, left int) *largeMessage {
 	t := c.tail
 	if left > 0 || t == nil || !aliases(t.b[:cap(t.b)], m.Payload) {
@@ -180,10 +180,10 @@ func aliases(b, p []byte) bool {
 	return len(p) > 0 && at >= start && at < start+uintptr(cap(b))
 }
 
-// decodePackets is decodeMessages for packets. Inline, the handler gets them where
-// they lie. With Workers the loop only finds where they end, and copies as many as
-// a record may hold into the ring at once; the worker decodes them a second time,
-// which costs less than a header of our own for each.
+// decodePackets is decodeMessages for packets. In Inline dispatch the handler gets them in
+// place. With Workers the loop only finds their ends, and copies as many as fit into one
+// record. The worker decodes them a second time, which costs less than a header of our own
+// for each message.
 func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 	s, k := c.session, c.session.core
 	limit, delivered := k.engine.lim.MaxMessageSize, 0
@@ -195,12 +195,12 @@ func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 			k.stall(c)
 			continue
 		}
-		if size > 0 { // whether to go on is decided in one place, above
+		if size > 0 { // only mustStop decides whether to continue
 			b, delivered = b[size:], delivered+count
 			continue
 		}
-		// The start of a packet, a wrong one, one that is too large for a record, or,
-		// inline, one behind the end of the session.
+		// An incomplete packet, an invalid one, one that is too large for a record, or, in
+		// Inline dispatch, one after the end of the session.
 		if k.inline && s.closing.Load() == closingAll {
 			c.stopInput(inputDraining)
 			break
@@ -221,7 +221,7 @@ func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 	return b, false
 }
 
-// delivered accounts for n messages.
+// delivered counts n messages, and applies the rates.
 func (c *socketConn) delivered(n int) {
 	c.core().stats.messagesIn.Add(uint64(n))
 	if t := c.session.throttle; t != nil && c.stage == stageOpen {

@@ -1,14 +1,14 @@
 package engine
 
-// sniff finds the protocol of an accepted connection by its first bytes; false
-// if they are too few, or the session ends.
+// sniff finds the protocol of an accepted connection by its first bytes. It returns false
+// if they are too few, or if the session ends.
 func (c *socketConn) sniff(b []byte) bool {
 	for _, p := range c.session.listener.streams {
 		switch p.protocol.Match(b) {
 		case MatchYes:
 			c.adopt(p)
 			return true
-		case MatchMore: // a later protocol may not win while this one is undecided
+		case MatchMore: // later protocols must wait while this one is undecided
 			if len(b) < minBlockSize {
 				c.firstBytes()
 				return false
@@ -20,7 +20,7 @@ func (c *socketConn) sniff(b []byte) bool {
 	return false
 }
 
-// adopt gives c the protocol that it speaks.
+// adopt makes p the protocol of c.
 func (c *socketConn) adopt(p *streamProtocol) {
 	s := c.session
 	defer c.stopIfClosed()
@@ -41,7 +41,7 @@ func (c *socketConn) adopt(p *streamProtocol) {
 	switch {
 	case c.refused:
 		c.stopInput(inputDraining)
-		c.close(s.ending, false) // Goodbye refuses it in the protocol's way
+		c.close(s.ending, false) // Goodbye sends the refusal
 	case handshake:
 		c.firstBytes()
 	default:
@@ -49,8 +49,8 @@ func (c *socketConn) adopt(p *streamProtocol) {
 	}
 }
 
-// Establish opens the session: its protocol's handshake is complete. OnOpen
-// follows, then messages. For a Codec, from Decode only, once.
+// Establish opens the session: its protocol's handshake is complete. OnOpen follows, then
+// messages. Only a Codec may call it, from Decode, once. It does not block.
 func (s *Session) Establish() {
 	if c, ok := s.conn.(*socketConn); ok {
 		c.establish()
@@ -68,7 +68,7 @@ func (c *socketConn) establish() {
 	}
 	opened := s.opened
 	s.out.mu.Unlock()
-	if !opened { // its connection broke meanwhile
+	if !opened { // its connection failed meanwhile
 		c.stopInput(inputDraining)
 		return
 	}

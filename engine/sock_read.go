@@ -43,8 +43,8 @@ func (t *readTurn) OnEvent(reactor.Event) {
 	c.checked()
 }
 
-// read reads from the socket, up to one buffer, and decodes. If the connection
-// may not be read, it notes that the socket may hold bytes.
+// read reads from the socket, at most one buffer, and decodes. If the connection may not
+// be read, it notes in the backlog that the socket may contain bytes.
 func (c *socketConn) read() {
 	if c.stage == stageGone {
 		return
@@ -53,9 +53,9 @@ func (c *socketConn) read() {
 		c.discardInput()
 		return
 	}
-	// Load stalled once. The consumer may clear it concurrently and then resumes
-	// only the connections in stalledQueue, so one that saw true must be queued.
-	// A connection with a backlog must first post its OnOpen or its message.
+	// Load stalled once. The consumer may clear it concurrently and then resumes only the
+	// connections in stalledQueue, so a connection that saw true must be queued. A
+	// connection with a backlog must first post its OnOpen or its message.
 	stalled := c.core().stalled.Load()
 	if stalled || c.backlog&^dueSocket != 0 || c.session.reading.Load() != 0 {
 		c.backlog |= dueSocket
@@ -87,8 +87,7 @@ func (c *socketConn) read() {
 	}
 }
 
-// readMore reads again although no event may come, unless c has a backlog that
-// comes first.
+// readMore schedules another read without an event, after the steps of c's backlog.
 func (c *socketConn) readMore() {
 	if c.stage == stageGone {
 		return

@@ -1,18 +1,18 @@
 package engine
 
-// smallTail is the largest incomplete tail in bytes that is copied in front of
-// the next read; above it the read goes behind the tail in place, so that a large
+// smallTail is the size in bytes of the largest incomplete tail that is copied before the
+// next read. Bytes after a larger tail are read into its block in place, so that a large
 // message in small pieces is copied a constant number of times.
 const smallTail = 4 << 10
 
-// inputTail is the input of a socket that was read and is not yet decoded: the start
-// of a message, or whole messages that have to wait. Owned by the loop.
+// inputTail is the input of a socket that was read and is not yet decoded: the start of a
+// message, or complete messages that have to wait. Owned by the loop.
 type inputTail struct {
 	tail *block // nil if there is none
-	seen int32  // bytes of it that Decode has looked at
+	seen int32  // bytes of it that Decode has examined
 }
 
-// readTarget returns where to read to: have bytes of it are the incomplete tail.
+// readTarget returns the buffer to read into. Its first have bytes are the incomplete tail.
 func (i *inputTail) readTarget(s *Session, codec Codec) (buf []byte, have int) {
 	t, readBuf := i.tail, s.core.readBuf
 	if t == nil {
@@ -34,14 +34,14 @@ func (i *inputTail) readTarget(s *Session, codec Codec) (buf []byte, have int) {
 	return t.b[:cap(t.b)], len(t.b)
 }
 
-// maxTailGrowth is how many times the bytes that have arrived, and 64 KiB, a block
-// may hold for a frame that is only announced.
+// maxTailGrowth is how many times the bytes that have arrived, plus 64 KiB, a block may
+// have for a frame that is only announced.
 const maxTailGrowth = 4
 
-// tailSize is the size of the tail's block for the next read. If the codec knows the
-// size of the frame at its start, the block grows to that, by steps of
-// maxTailGrowth, so that a peer which announces much and sends little pins little;
-// else it doubles when it is nearly full.
+// tailSize returns the size of the tail's block for the next read. If the codec finds the
+// size of the frame at its start, the block grows to that, in steps of maxTailGrowth, so
+// that a peer that announces much and sends little takes little memory. Else the block
+// doubles when it is nearly full.
 func tailSize(s *Session, codec Codec, t *block) int {
 	need := 0
 	if sized, ok := codec.(SizedCodec); ok {
@@ -53,15 +53,15 @@ func tailSize(s *Session, codec Codec, t *block) int {
 	case need <= cap(t.b) || t.space() >= minBlockSize:
 		return cap(t.b)
 	}
-	// Steps that end at need, so that all of them together are 4/3 of it.
+	// The steps end at need, so that all of them together are 4/3 of it.
 	for need > maxTailGrowth*len(t.b)+maxFrameOverhead {
 		need = (need + maxTailGrowth - 1) / maxTailGrowth
 	}
 	return need
 }
 
-// announced is the size of the incomplete frame at the start of b, or 0 if it is not
-// known, or refused.
+// announced returns the size of the incomplete frame at the start of b, or 0 if it is
+// unknown or too large.
 func announced(s *Session, codec SizedCodec, b []byte) int {
 	defer s.recoverPanic()
 	if n := codec.Need(b); n > len(b) && n <= s.core.engine.lim.MaxMessageSize+maxFrameOverhead {

@@ -6,29 +6,29 @@ import (
 	"github.com/millrace/millrace/internal/wheel"
 )
 
-// deadlines are a socket's deadlines, each a tick or 0 for none. One timer in the
-// core's wheel is armed for the earliest. Reading and writing do not touch it: a
-// deadline that turns out to be too early when the timer fires is moved on.
-// Everything here runs on the loop.
+// deadlines are a socket's deadlines, each a tick or 0 for none. One timer in the core's
+// wheel is armed for the earliest. Reading and writing do not change the timer: if a
+// deadline has moved when the timer fires, the timer is armed again. All methods run on
+// the loop.
 type deadlines struct {
 	timer         wheel.Timer[socketConn]
 	lastRead      int64
-	ends          int64 // what awaits says must have happened by now
-	handshakeEnds int64 // the end of the handshake, from the peer's first byte on
-	writeEnds     int64 // the peer must have taken bytes
-	partialEnds   int64 // the message under way must be whole, or have grown
+	ends          int64 // the deadline that awaits describes
+	handshakeEnds int64 // the deadline of the handshake, set at the peer's first byte
+	writeEnds     int64 // the peer must have accepted bytes
+	partialEnds   int64 // the incomplete message must be complete, or have grown
 	partialSize   int32 // its size when partialEnds was set
 	awaits        deadline
 }
 
-// deadline is what a connection must do before deadlines.ends.
+// deadline is the step that a connection must make before deadlines.ends.
 type deadline uint8
 
 const (
 	deadlineNone      deadline = iota
-	deadlineSilence            // send a first byte, or be taken for the fallback protocol
+	deadlineSilence            // send a first byte, else it gets the fallback protocol
 	deadlineHandshake          // complete its handshakes
-	deadlineRefusal            // show its protocol, to be refused in its way
+	deadlineRefusal            // send its first bytes, to get a refusal in its protocol
 	deadlineLinger             // end
 )
 
@@ -43,7 +43,7 @@ func (d *deadlines) received(n int) {
 	k.stats.bytesIn.Add(uint64(n))
 }
 
-// startDeadline gives the connection that long for what; 0 means for ever.
+// startDeadline sets the deadline of the step what, within from now; 0 means none.
 func (d *deadlines) startDeadline(what deadline, within time.Duration) {
 	c := d.timer.Owner
 	d.awaits, d.ends = what, 0
@@ -56,7 +56,7 @@ func (d *deadlines) startDeadline(what deadline, within time.Duration) {
 	d.arm()
 }
 
-// firstBytes is called when bytes of a handshake have come. The deadline of the
+// firstBytes is called when bytes of a handshake have arrived. The deadline of the
 // handshake counts from the first of them, through all layers.
 func (d *deadlines) firstBytes() {
 	c := d.timer.Owner
@@ -96,7 +96,7 @@ func (d *deadlines) disarm() {
 	c.core().timers.Store(int64(c.core().wheel.Len()))
 }
 
-// idleEnds is when the session will have been idle for too long.
+// idleEnds returns the tick at which the session has been idle for too long, or 0.
 func (d *deadlines) idleEnds() int64 {
 	c := d.timer.Owner
 	if t := c.core().engine.cfg.IdleTimeout; t > 0 && c.stage == stageOpen && c.input < inputDraining && d.awaits != deadlineLinger {
@@ -105,7 +105,7 @@ func (d *deadlines) idleEnds() int64 {
 	return 0
 }
 
-// resumeAt is when the throttle lets reading continue; 0 if it does not stop it.
+// resumeAt returns the tick at which the throttle resumes reading; 0 if it has not paused.
 func (d *deadlines) resumeAt() int64 {
 	c := d.timer.Owner
 	if c.session.throttle == nil {
@@ -192,7 +192,7 @@ func (d *deadlines) missed(what deadline) {
 	c := d.timer.Owner
 	switch {
 	case what == deadlineLinger:
-		c.close(ErrConnectionLost, true) // the first reason stays
+		c.close(ErrConnectionLost, true) // the first reason is kept
 	case what == deadlineSilence && d.mayFallBack():
 		c.adopt(c.session.listener.fallback)
 	default:
@@ -201,8 +201,8 @@ func (d *deadlines) missed(what deadline) {
 	}
 }
 
-// mayFallBack reports whether a silent connection may be taken for one of the
-// listener's fallback protocol.
+// mayFallBack reports whether a silent connection may get the listener's fallback
+// protocol.
 func (d *deadlines) mayFallBack() bool {
 	c := d.timer.Owner
 	l := c.session.listener
@@ -212,8 +212,8 @@ func (d *deadlines) mayFallBack() bool {
 	return c.tls != nil || l.tls == nil || !l.tls.cfg.Required
 }
 
-// writeDeadline ends a session whose peer has taken nothing for too long. The
-// writer notes its progress by ticks, so the deadline moves on with it.
+// writeDeadline ends a session whose peer has accepted no bytes for too long. The writer
+// stores the tick of its progress, from which the deadline is moved here.
 func (d *deadlines) writeDeadline() {
 	c := d.timer.Owner
 	d.writeEnds = 0

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// maxWriteBlocks is how many blocks one writev takes.
+	// maxWriteBlocks is the largest number of blocks in one writev.
 	maxWriteBlocks = 8
 
-	// flushBudget is how many bytes one flush writes before it leaves the rest to
-	// the loop: it holds up a sender, or the other sockets of the core, no longer.
+	// flushBudget is how many bytes one flush writes before it leaves the rest to the
+	// loop. It bounds how long a flush delays a sender, or the core's other sockets.
 	flushBudget = 1 << 20
 )
 
@@ -26,7 +26,7 @@ const (
 type socketWriter struct {
 	session   *Session
 	output    atomic.Uint32 // an output
-	lastWrite atomic.Int64  // tick of the last bytes that a full socket took
+	lastWrite atomic.Int64  // tick of the last bytes that a full socket accepted
 }
 
 func (w *socketWriter) conn() *socketConn   { return w.session.conn.(*socketConn) }
@@ -45,7 +45,7 @@ func (w *socketWriter) send(m *framing.Message) (err error) {
 	if err := s.out.append(w.conn().codec, m); err != nil {
 		if err == ErrSlowConsumer {
 			if w.outputState() == outputReplies {
-				return ErrWouldBlock // not the peer is slow, but the callback that is running
+				return ErrWouldBlock // the running callback is slow, not the peer
 			}
 			w.failLocked(err, closingAll)
 		}
@@ -75,13 +75,14 @@ func (w *socketWriter) sendContext(ctx context.Context, m *framing.Message) (err
 	return nil
 }
 
-// SendControl queues a whole control frame, copied, ahead of queued messages.
-// It works before Establish too, which is how a handshake answers. For a Codec.
-// Errors: ErrWouldBlock when 4 KiB of control frames wait, else as Send.
+// SendControl queues a copy of frame, a whole control frame, before queued messages. Only
+// a Codec may call it, also before Establish, to answer a handshake. It does not block.
+// Errors: ErrWouldBlock if 4 KiB of control frames wait, the reason of a session that
+// ends, and errors.ErrUnsupported on a Transport's session.
 func (s *Session) SendControl(frame []byte) error {
 	c, ok := s.conn.(*socketConn)
 	if !ok {
-		return errors.ErrUnsupported // a Transport makes its own
+		return errors.ErrUnsupported // a Transport sends its own control frames
 	}
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
@@ -92,8 +93,8 @@ func (s *Session) SendControl(frame []byte) error {
 	return nil
 }
 
-// unlockAppend unlocks the session after a call of the codec's Append, whose panic
-// ends the session.
+// unlockAppend unlocks the session after a call of the codec's Append. A panic ends the
+// session.
 func (w *socketWriter) unlockAppend(err *error) {
 	s := w.session
 	v := recover()
@@ -108,9 +109,9 @@ func (w *socketWriter) unlockAppend(err *error) {
 	*err = p
 }
 
-// congestLocked stops the reading when more than the soft mark is queued. Only
-// the side that accepted stops: if both did, two peers that write more than they
-// read would wait for each other for ever.
+// congestLocked stops reading when more than the soft mark is queued. Only the side that
+// accepted stops: if both did, two peers that write more than they read would wait for
+// each other forever.
 func (w *socketWriter) congestLocked() {
 	s := w.session
 	if s.out.pending > s.out.limits.OutboxSoftMark && s.reading.Load()&readCongested == 0 && !s.Dialed() {
@@ -118,9 +119,9 @@ func (w *socketWriter) congestLocked() {
 	}
 }
 
-// kickLocked starts a flush unless another goroutine will make one: the present
-// writer, the loop when the socket has space, or the consumer, which has corked
-// the session or collects replies to it.
+// kickLocked starts a flush unless another goroutine will do so: the present writer, the
+// loop when the socket has space, or the consumer, which has corked the session or
+// collects replies to it.
 func (w *socketWriter) kickLocked() {
 	s := w.session
 	switch w.outputState() {
@@ -156,15 +157,15 @@ func (w *socketWriter) writable() {
 	s.out.mu.Unlock()
 }
 
-// flushLocked writes the queued bytes until the outbox is empty, the socket is
-// full, or the budget is used up. s.out.mu is held when it is called, and no
-// other goroutine writes; it is released around each system call, so that others
-// can append meanwhile, and held again on return.
+// flushLocked writes the queued bytes until the outbox is empty, the socket is full, or
+// the budget is used up. It is called with s.out.mu held, while no other goroutine writes.
+// It releases the mutex around each system call, so that others can append, and holds it
+// again on return.
 //
-// A writing output is the right to use the descriptor for writing. settle, which
-// closes it, looks at the output under the same lock, and leaves the closing to
-// the settle that the writer triggers at its end: so a write never reaches a
-// descriptor that was closed.
+// A writing output is the right to use the descriptor for writing. settle, which closes
+// the descriptor, checks the output under the same lock. If there is a writer, settle
+// leaves the closing to the settle that the writer triggers at its end. So a write never
+// reaches a closed descriptor.
 func (w *socketWriter) flushLocked() {
 	s, loop, fd := w.session, w.core().loop, w.conn().sock.FD
 	now := outputWriting
@@ -213,9 +214,9 @@ func (w *socketWriter) flushLocked() {
 // fullLocked handles a write that found the socket full, and reports whether the
 // flush must wait for the poller.
 //
-// No wake-up is lost: space that came before the output became full caused an
-// event that nobody heeded, so the first time one more write is tried. An event
-// after that makes the output retry, and a write is tried again.
+// No wake-up is lost. Space that came before the output became full may have caused an
+// event that was ignored, so the first time one more write is tried. An event after that
+// sets outputRetry, and a write is tried again.
 func (w *socketWriter) fullLocked(err error) bool {
 	if w.outputState() == outputFull {
 		return err == unix.EAGAIN
@@ -227,8 +228,8 @@ func (w *socketWriter) fullLocked(err error) bool {
 	return false
 }
 
-// writeChain writes the blocks of chain, up to maxWriteBlocks, by one system
-// call. total is how many bytes that was meant to be.
+// writeChain writes the blocks of chain, up to maxWriteBlocks, by one system call. total
+// is the number of bytes passed to it.
 func writeChain(loop eventLoop, fd int, chain *block) (n, total int, err error) {
 	if chain.next == nil {
 		b := chain.b[chain.off:]
@@ -246,7 +247,7 @@ func writeChain(loop eventLoop, fd int, chain *block) (n, total int, err error) 
 	return n, total, err
 }
 
-// flushedLocked does what a flush made possible or left to others.
+// flushedLocked makes the steps after a flush: the rest of it, reading, the end.
 func (w *socketWriter) flushedLocked(after output) {
 	s := w.session
 	if after == outputScheduled {
@@ -264,7 +265,7 @@ func (w *socketWriter) flushedLocked(after output) {
 	}
 }
 
-// scheduleFlushTask queues the rest of a flush behind the loop's ready sockets.
+// scheduleFlushTask queues the rest of a flush after the loop's ready sockets.
 func scheduleFlushTask(arg any) error {
 	c := arg.(*socketConn)
 	c.core().loop.Again((*flushTurn)(c))
@@ -274,7 +275,7 @@ func scheduleFlushTask(arg any) error {
 // flushTurn is a socketConn that is queued in the loop for another flush.
 type flushTurn socketConn
 
-// OnEvent writes one more budget.
+// OnEvent writes with one more budget.
 func (t *flushTurn) OnEvent(reactor.Event) {
 	c := (*socketConn)(t)
 	s := c.session
@@ -286,8 +287,8 @@ func (t *flushTurn) OnEvent(reactor.Event) {
 	c.checked()
 }
 
-// takeLocked detaches what is to be written next: with TLS, ciphertext. By the
-// writer, with s.out.mu held, which TLS releases while it seals.
+// takeLocked detaches the next bytes to write: with TLS, ciphertext. To be called by the
+// writer with s.out.mu held, which TLS releases while it encrypts.
 func (w *socketWriter) takeLocked() *block {
 	if t := w.conn().tls; t != nil {
 		return t.takeLocked()

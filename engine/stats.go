@@ -27,7 +27,7 @@ type transportStats struct {
 
 // engineStats are the rare counters, and the table of protocols.
 type engineStats struct {
-	mu           sync.Mutex // guards what follows
+	mu           sync.Mutex // guards the fields up to lastAccept
 	transports   []*transportStats
 	acceptErrors uint64
 	lastAccept   error
@@ -49,8 +49,8 @@ func (e *engineStats) transport(name string) *transportStats {
 	return t
 }
 
-// countRefused counts a connection of remote that ended before its session was
-// open; l is nil where this side dialed.
+// countRefused counts a connection of remote that ended before its session was open; l is
+// nil if this side dialed.
 func (e *Engine) countRefused(reason error, remote netip.AddrPort, l *Listener) {
 	e.stats.refused.add(reason)
 	e.refusals.log(e.cfg.Logger, reason, remote, l)
@@ -63,8 +63,7 @@ func (e *Engine) countAcceptError(err error) {
 	e.stats.mu.Unlock()
 }
 
-// reasons are the kinds of ends that are told apart in the counters, the more
-// special ones first.
+// reasons are the reasons that have counters of their own, the more specific ones first.
 var reasons = [...]struct {
 	err  error
 	name string
@@ -115,22 +114,22 @@ func (c *reasonCounts) addTo(m map[string]uint64) {
 	}
 }
 
-// Stats is a snapshot of an engine's counters since it was made.
+// Stats is a snapshot of an engine's counters, which start when the engine is made.
 type Stats struct {
-	Active       int64             // sessions now, also those in their handshake
+	Active       int64             // sessions now, including those in their handshake
 	Accepted     uint64            // connections accepted on stream listeners
 	Refused      map[string]uint64 // connections that ended before they were sessions, by reason
 	Closed       map[string]uint64 // sessions that ended, by reason
-	AcceptErrors uint64            // failed accepts; the listener lived on
-	LastAccept   error             // the last of them
-	Panics       uint64            // of handlers
-	MessagesIn   uint64            // delivered to the handler or its ring
-	MessagesOut  uint64            // queued and flushed, or given to a link
+	AcceptErrors uint64            // failed accepts; the listener continued
+	LastAccept   error             // the error of the last failed accept
+	Panics       uint64            // in handlers and in third-party protocols
+	MessagesIn   uint64            // delivered to the handler or a ring
+	MessagesOut  uint64            // queued and flushed, or passed to a link
 	BytesIn      uint64            // read from stream sockets
 	BytesOut     uint64            // written to stream sockets
-	Throttled    uint64            // times that a session was held to its message or byte rate
+	Throttled    uint64            // times that a session was paused by MessageRate or ByteRate
 	Dropped      uint64            // messages dropped by Config.SlowConsumer
-	Drops        uint64            // datagrams that found a full ring
+	Drops        uint64            // datagrams dropped because a ring was full
 	Transports   []TransportStats
 	Cores        []CoreStats
 }
@@ -139,20 +138,20 @@ type Stats struct {
 type TransportStats struct {
 	Name   string
 	Active int64  // sessions now
-	Opened uint64 // sessions ever
+	Opened uint64 // sessions since the engine was made
 }
 
 // CoreStats are the counters of one core.
 type CoreStats struct {
 	Records   uint64 // consumed from the ring
 	Batches   uint64 // in which they were consumed
-	Parks     uint64 // times that the worker went to sleep
-	Stalls    uint64 // times that a session found the ring full
+	Parks     uint64 // times that the worker parked
+	Stalls    uint64 // times that a session had to wait for ring space
 	RingDepth int    // bytes in the ring now
 	Pinned    bool   // the worker's thread is bound to a CPU
 }
 
-// Stats returns a snapshot; figures of different cores are a moment apart.
+// Stats returns a snapshot. It does not block; the cores are read one after another.
 func (e *Engine) Stats() Stats {
 	st := Stats{Active: e.active.Load(), Dropped: e.drops.Load(), Refused: map[string]uint64{}, Closed: map[string]uint64{}}
 	for _, c := range e.cores {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// throttle holds a session to Config.MessageRate and Config.ByteRate: what it
-// sent too much is read no sooner than it would have been allowed. Sessions
-// have one only where a rate is configured.
+// throttle limits a session to Config.MessageRate and Config.ByteRate: after input above
+// a rate, it is not read until the rate would have allowed that input. Sessions have one
+// only if a rate is configured.
 type throttle struct {
 	mu       sync.Mutex // several streams of a link share it
 	messages tokenBucket
@@ -15,7 +15,7 @@ type throttle struct {
 
 	// Owned by the loop of a session that has a socket.
 	fresh    int   // bytes read and not yet accounted for
-	resumeAt int64 // tick at which reading goes on; 0 means that it isn't stopped
+	resumeAt int64 // tick at which reading resumes; 0 if it is not stopped
 }
 
 func newThrottle(cfg *Config) *throttle {
@@ -25,7 +25,7 @@ func newThrottle(cfg *Config) *throttle {
 	return new(throttle)
 }
 
-// spend accounts for what was received, and returns how long to read nothing.
+// spend accounts for received messages and bytes, and returns how long not to read.
 func (t *throttle) spend(cfg *Config, messages, bytes int) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -39,8 +39,8 @@ func (t *throttle) spend(cfg *Config, messages, bytes int) (wait time.Duration) 
 	return wait
 }
 
-// hold stops reading from c for as long as the rates ask for after so many messages.
-// On the loop.
+// hold accounts for received messages, and stops reading from c until the rates allow
+// more. On the loop.
 func (t *throttle) hold(c *socketConn, messages int) {
 	s := c.session
 	wait := t.spend(&s.core.engine.cfg, messages, t.fresh)

@@ -9,20 +9,20 @@ import (
 	"sync"
 )
 
-// recordTypeHandshake and the major version are how TLS starts (RFC 8446 section
-// 5.1; the minor version is anything there).
+// recordTypeHandshake and the major version are the first two bytes of TLS (RFC 8446
+// section 5.1); any minor version may follow.
 const (
 	recordTypeHandshake = 0x16
 	tlsMajorVersion     = 0x03
 )
 
-// alertInternalError is an unencrypted fatal alert (RFC 8446 section 6): what a
-// TLS client is told when there is no place for it.
+// alertInternalError is an unencrypted fatal alert (RFC 8446 section 6), which refuses a
+// TLS client that is not admitted.
 var alertInternalError = []byte{0x15, 0x03, 0x03, 0, 2, 2, 80}
 
 var errPlainRefused = fmt.Errorf("%w: this listener requires TLS", ErrProtocol)
 
-// matchTLS judges the first bytes of a connection.
+// matchTLS reports whether the first bytes of a connection are TLS.
 func matchTLS(first []byte) Match {
 	switch {
 	case first[0] != recordTypeHandshake:
@@ -35,8 +35,8 @@ func matchTLS(first []byte) Match {
 	return MatchYes
 }
 
-// detectTLS is the stage in which b is the start of TLS, or of a protocol without
-// it. On the loop.
+// detectTLS decodes stageTLSOrPlain: b is the start of TLS, or of a protocol without it.
+// On the loop.
 func (c *socketConn) detectTLS(b []byte) (rest []byte, more bool) {
 	switch matchTLS(b) {
 	case MatchYes:
@@ -54,8 +54,8 @@ func (c *socketConn) detectTLS(b []byte) (rest []byte, more bool) {
 	return b, true
 }
 
-// startTLS begins the handshake, on a goroutine of its own that ends with it or
-// with the session; hello is what came so far.
+// startTLS begins the handshake, on a goroutine that ends with the handshake or the
+// session. hello is the input so far.
 func (c *socketConn) startTLS(hello []byte) {
 	s := c.session
 	if c.refused {
@@ -77,7 +77,7 @@ func (c *socketConn) startTLS(hello []byte) {
 	go t.handshake()
 }
 
-// handshake is the goroutine.
+// handshake is the goroutine of a handshake.
 func (t *tlsLayer) handshake() {
 	k := t.sock.core()
 	defer k.engine.running.Done()
@@ -109,7 +109,7 @@ func handshakeDoneTask(arg any) error {
 		return nil
 	}
 	t.more = nil
-	t.leftover = true // conn may have read on behind the handshake
+	t.leftover = true // conn may have read more than the handshake
 	s.out.mu.Lock()
 	t.established = true
 	s.out.mu.Unlock()

@@ -15,77 +15,73 @@ import (
 // ErrTLSHandshake: the peer's TLS handshake failed. It is also ErrProtocol.
 var ErrTLSHandshake = fmt.Errorf("%w: TLS handshake", ErrProtocol)
 
-// CertSource is a certificate chain with its key, from PEM files or PEM bytes;
-// exactly one of the two must be given, with its key.
+// CertSource is a certificate chain with its key, from PEM files or PEM bytes. Exactly one
+// of the two must be set, with its key.
 type CertSource struct {
 	CertFile, KeyFile string // read by Listen and by TLSProtocol.Reload
 	CertPEM, KeyPEM   []byte // must not be changed
 }
 
-// TLSConfig says how a listener speaks TLS. It needs a certificate: by CertFile,
-// CertPEM, Certificates, SelfSigned or Config. It is copied by TLS, but what it
-// points to must not be changed.
+// TLSConfig configures TLS of a listener. It needs a certificate: by CertFile, CertPEM,
+// Certificates, SelfSigned or Config. TLS copies it, but the slices and the tls.Config in
+// it must not be changed.
 type TLSConfig struct {
-	// CertFile and KeyFile, or CertPEM and KeyPEM, are the certificate for clients
-	// that name no server, or one that no other certificate is for.
+	// CertFile and KeyFile, or CertPEM and KeyPEM, are the certificate for clients that
+	// name no server, or a server without a certificate of its own.
 	CertFile, KeyFile string
 	CertPEM, KeyPEM   []byte
 
-	// Certificates are further certificates, chosen by the server name that a
-	// client asks for (SNI, RFC 6066 section 3). Without CertFile and CertPEM
-	// the first one is the default.
+	// Certificates are further certificates. The server name of the client selects one
+	// (SNI, RFC 6066 section 3). Without CertFile and CertPEM the first one is the
+	// default.
 	Certificates []CertSource
 
-	// SelfSigned serves a development certificate, made in memory, valid for
-	// localhost, 127.0.0.1 and ::1, that no client can verify. Listen warns of it.
+	// SelfSigned serves a development certificate, made in memory, valid for localhost,
+	// 127.0.0.1 and ::1, that no client can verify. Listen logs a warning.
 	SelfSigned bool
 
-	// ClientAuth says whether clients must show a certificate. Default
-	// tls.NoClientCert.
+	// ClientAuth is whether clients must send a certificate. Default tls.NoClientCert.
 	ClientAuth tls.ClientAuthType
 
-	// ClientCAFile or ClientCAPEM are the authorities that clients' certificates
-	// are verified by. Default: the system's.
+	// ClientCAFile or ClientCAPEM are the authorities that verify clients' certificates.
+	// Default: the system's.
 	ClientCAFile string
 	ClientCAPEM  []byte
 
-	// NextProtos are the application protocols to choose from (ALPN, RFC 7301);
-	// a client that offers others only is refused. Default: no choice.
+	// NextProtos are the application protocols to choose from (ALPN, RFC 7301). A client
+	// that offers only others is refused. Default: no negotiation.
 	NextProtos []string
 
-	// MinVersion is the oldest version accepted. Default tls.VersionTLS12; older
-	// ones are refused by Validate.
+	// MinVersion is the oldest TLS version accepted. Default and minimum
+	// tls.VersionTLS12.
 	MinVersion uint16
 
-	// Required refuses connections of the listener that don't speak TLS, with
-	// ErrProtocol. False serves both.
+	// Required refuses connections without TLS, with ErrProtocol. False serves both.
 	Required bool
 
-	// Config is where the above is put into, a clone of it; nil means an empty
-	// one. Its own certificates and callbacks work too.
+	// Config is the base to a clone of which the fields above are added; nil means an
+	// empty one. Its own certificates and callbacks work too.
 	Config *tls.Config
 }
 
-// TLSProtocol puts TLS under the stream protocols of a listener. TLS makes one;
-// it may be given to any number of listeners.
+// TLSProtocol puts TLS under the stream protocols of a listener. TLS makes one, which any
+// number of listeners may share.
 type TLSProtocol struct {
 	cfg     TLSConfig
 	mu      sync.Mutex // one load at a time
 	current atomic.Pointer[tls.Config]
 }
 
-// TLS, given to Listen among the protocols, lets clients speak the other stream
-// protocols of the listener over TLS 1.2 and 1.3, on the same address; the first
-// bytes tell. Session.Transport is then "tls" for packets and framings, and
-// "wss" for WebSocket. An established session has no goroutine. Dialing is by
-// DialTLS.
+// TLS, passed to Listen among the protocols, lets clients use the other stream protocols
+// of the listener over TLS 1.2 and 1.3, on the same address; the first bytes select.
+// Session.Transport is then "tls" for packets and framings, and "wss" for WebSocket. An
+// open session has no goroutine. DialTLS is for dialing.
 func TLS(cfg TLSConfig) *TLSProtocol { return &TLSProtocol{cfg: cfg} }
 
 // Name implements Protocol.
 func (*TLSProtocol) Name() string { return tlsTransport }
 
-// Validate reports the first field that is wrong; it reads the files. Listen
-// asks.
+// Validate reports the first field that is wrong. It reads the files. Listen calls it.
 func (p *TLSProtocol) Validate() error {
 	if p.current.Load() != nil {
 		return nil
@@ -93,9 +89,8 @@ func (p *TLSProtocol) Validate() error {
 	return p.Reload()
 }
 
-// Reload reads the files again, for the handshakes that begin from now on. On an
-// error everything stays as it was. It blocks while it reads files, and may be
-// called from any goroutine.
+// Reload reads the files again, for handshakes that begin after it. On an error nothing
+// changes. It blocks while it reads files. Any goroutine may call it, but not a callback.
 func (p *TLSProtocol) Reload() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,9 +102,9 @@ func (p *TLSProtocol) Reload() error {
 	return nil
 }
 
-// ServerConfig is the configuration of a handshake that would begin now, for
-// another protocol that shall use the same certificates. It must not be changed,
-// and is nil before Validate or Listen succeeded.
+// ServerConfig returns the configuration for new handshakes, for another protocol that
+// must use the same certificates. The caller must not change it. It is nil before the
+// first successful Validate, Reload or Listen.
 func (p *TLSProtocol) ServerConfig() *tls.Config { return p.current.Load() }
 
 // load makes the configuration. Its errors begin with the field's name.
@@ -118,7 +113,7 @@ func (t *TLSConfig) load() (*tls.Config, error) {
 	if t.Config != nil {
 		c = t.Config.Clone()
 	}
-	// Records as large as they may be: the loop collects what there is to say.
+	// Always use full-size records: writes are already batched.
 	c.DynamicRecordSizingDisabled = true
 	if err := t.loadCertificates(c); err != nil {
 		return nil, err
@@ -236,7 +231,7 @@ func (s *CertSource) load() (tls.Certificate, error) {
 	return cert, nil
 }
 
-// readPEM reads a file of the named field. It returns how errors shall call it.
+// readPEM reads a file of the named field. It also returns the field's name for errors.
 func readPEM(field, name string) (string, []byte, error) {
 	if name == "" {
 		return field, nil, fmt.Errorf("%s is missing", field)

@@ -8,31 +8,31 @@ import (
 	"time"
 )
 
-// tlsLayer is the TLS of one session: crypto/tls over a connection that exists in
-// memory only. The loop puts ciphertext in and reads plaintext; whoever flushes
-// the session writes plaintext and takes ciphertext.
+// tlsLayer is the TLS of one session: crypto/tls over a connection that exists only in
+// memory. The loop puts ciphertext in and reads plaintext. The goroutine that flushes the
+// session writes plaintext and takes ciphertext out.
 type tlsLayer struct {
 	sock *socketConn
 	conn *tls.Conn
 	real net.Conn // of a dialed session until its handshake is done; then nil
 
-	// Inbound. Guarded by mu during an accepted session's handshake, when the loop
-	// feeds and the handshake's goroutine reads; then the loop's.
+	// Inbound. Guarded by mu during an accepted session's handshake, while the loop feeds
+	// and the handshake's goroutine reads; then the loop's.
 	mu        sync.Mutex
-	more      *sync.Cond // of mu: in, eof or closed changed; nil when nobody can wait
+	more      *sync.Cond // of mu: in, eof or closed changed; nil after the handshake
 	in        []byte     // ciphertext not yet read by conn: in held, or the core's buffer
-	held      *block     // what in lies in, when it outlasts the turn
-	eof       bool       // the peer ended before the handshake was done
+	held      *block     // the memory of in, if it is kept beyond this read
+	eof       bool       // the peer ended its side during the handshake
 	closed    bool       // the session is gone
 	inputFull bool       // the loop stopped reading because in was large
 
 	// Owned by the loop.
-	leftover bool  // conn may return more plaintext without any more from the socket
-	failure  error // of the handshake; set by its goroutine before it tells the loop
+	leftover bool  // conn may return more plaintext without more ciphertext
+	failure  error // of the handshake; set by its goroutine before it triggers the loop
 
 	// Outbound. Guarded by the session's out.mu.
-	established bool // plaintext may be sealed
-	notified    bool // close_notify was sealed
+	established bool // plaintext may be encrypted
+	notified    bool // close_notify was sent or queued
 	sealed      blockList
 }
 
@@ -40,8 +40,8 @@ type tlsLayer struct {
 // stops reading its socket.
 const maxHandshakeInput = 64 << 10
 
-// errPipeEmpty tells conn to come back later. crypto/tls forgets errors that
-// are Temporary, and goes on at any byte.
+// errPipeEmpty means that no ciphertext is available yet. crypto/tls does not keep errors
+// that are Temporary, and continues at any byte.
 var errPipeEmpty net.Error = pipeEmpty{}
 
 type pipeEmpty struct{}
@@ -50,12 +50,12 @@ func (pipeEmpty) Error() string   { return "engine: no more ciphertext yet" }
 func (pipeEmpty) Timeout() bool   { return true }
 func (pipeEmpty) Temporary() bool { return true }
 
-// tlsPipe is a tlsLayer as its tls.Conn sees it: the connection below.
+// tlsPipe is a tlsLayer as the net.Conn under its tls.Conn.
 type tlsPipe tlsLayer
 
 var _ net.Conn = (*tlsPipe)(nil)
 
-// Read takes ciphertext. During the handshake it waits for it.
+// Read reads ciphertext. During the handshake it waits for it.
 func (p *tlsPipe) Read(b []byte) (int, error) {
 	if p.real != nil {
 		return p.real.Read(b)
@@ -95,9 +95,9 @@ func (p *tlsPipe) await(b []byte) (int, error) {
 	return n, nil
 }
 
-// Write takes ciphertext that crypto/tls has made, in the order of the records:
-// crypto/tls calls it under a lock of its own. It always accepts, because
-// crypto/tls would keep an error for ever.
+// Write queues ciphertext of crypto/tls, in the order of the records: crypto/tls calls it
+// under a lock of its own. It never returns an error, because crypto/tls would return that
+// error from all later calls.
 func (p *tlsPipe) Write(b []byte) (int, error) {
 	if p.real != nil {
 		return p.real.Write(b)
@@ -106,18 +106,18 @@ func (p *tlsPipe) Write(b []byte) (int, error) {
 	s.out.mu.Lock()
 	defer s.out.mu.Unlock()
 	if s.phase >= phaseDrained {
-		return len(b), nil // nobody will hear it
+		return len(b), nil // it cannot be sent any more
 	}
 	(*tlsLayer)(p).queueLocked(b)
 	if !p.established {
-		// Only the handshake has something to say, on its own goroutine. Later
-		// this would be too early: flushing seals, and that needs crypto/tls's lock.
+		// Only the handshake writes now, on its own goroutine. Later a flush here would
+		// deadlock: it encrypts, and crypto/tls's lock is held.
 		p.sock.kickLocked()
 	}
 	return len(b), nil
 }
 
-// queueLocked copies ciphertext behind what is sealed already.
+// queueLocked appends a copy of b to the ciphertext that waits to be written.
 func (t *tlsLayer) queueLocked(b []byte) {
 	tail := t.sealed.tail
 	if tail == nil || tail.space() < len(b) {
@@ -128,7 +128,7 @@ func (t *tlsLayer) queueLocked(b []byte) {
 	t.sock.session.out.pending += len(b)
 }
 
-// feed copies b behind what waits for the handshake. On the loop.
+// feed appends a copy of b to the input of the handshake. On the loop.
 func (t *tlsLayer) feed(b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,15 +145,15 @@ func (t *tlsLayer) feed(b []byte) {
 	t.inputFull = len(t.in) >= maxHandshakeInput
 }
 
-// full reports whether so much waits for the handshake that the loop must not
-// read; the handshake's goroutine resumes it.
+// full reports whether so much input waits for the handshake that the loop must not read.
+// The handshake's goroutine resumes reading.
 func (t *tlsLayer) full() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.inputFull
 }
 
-// endInput tells the handshake that the peer sends no more. On the loop.
+// endInput signals to the handshake that the peer sends no more. On the loop.
 func (t *tlsLayer) endInput() {
 	t.mu.Lock()
 	t.eof = true
@@ -161,9 +161,8 @@ func (t *tlsLayer) endInput() {
 	t.mu.Unlock()
 }
 
-// settleInput decides about the ciphertext that conn did not read: drop it if the
-// input is done; keep it beyond the turn, in memory of the session's own, if held.
-// On the loop.
+// settleInput handles the ciphertext that conn did not read. If the input is done, it is
+// dropped. If held is set, it is kept in memory of the session's own. On the loop.
 func (t *tlsLayer) settleInput(done, held bool) {
 	t.leftover = !done
 	switch {
@@ -183,8 +182,8 @@ func (t *tlsLayer) dropHeld() {
 	}
 }
 
-// release ends the handshake's goroutine, if it is still there, and gives every
-// buffer back. On the loop, when nobody writes.
+// release ends the handshake's goroutine, if it still runs, and frees every buffer. On the
+// loop, when no goroutine writes.
 func (t *tlsLayer) release() {
 	t.mu.Lock()
 	t.closed = true
@@ -202,7 +201,7 @@ func (t *tlsLayer) release() {
 // Close does nothing: the session closes the socket.
 func (p *tlsPipe) Close() error { return nil }
 
-// LocalAddr is the session's.
+// LocalAddr returns the session's local address.
 func (p *tlsPipe) LocalAddr() net.Addr {
 	if p.real != nil {
 		return p.real.LocalAddr()
@@ -210,7 +209,7 @@ func (p *tlsPipe) LocalAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(p.sock.localAddr())
 }
 
-// RemoteAddr is the session's.
+// RemoteAddr returns the session's remote address.
 func (p *tlsPipe) RemoteAddr() net.Addr {
 	if p.real != nil {
 		return p.real.RemoteAddr()
@@ -218,8 +217,8 @@ func (p *tlsPipe) RemoteAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(p.sock.session.remote)
 }
 
-// SetDeadline reaches a dialed session's socket during its handshake. Later the
-// session's own deadlines hold, and nothing here waits.
+// SetDeadline sets the deadline of a dialed session's socket during its handshake. Later
+// it does nothing: the session has its own deadlines, and no call here waits.
 func (p *tlsPipe) SetDeadline(t time.Time) error {
 	if p.real != nil {
 		return p.real.SetDeadline(t)

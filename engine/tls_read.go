@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// read is socketConn.read over TLS: ciphertext goes into a buffer of the core's,
-// and from there, decrypted, behind the tail in the read buffer. It takes one
-// buffer at a time. On the loop.
+// read is socketConn.read over TLS: it reads ciphertext into a buffer of the core, and
+// decrypts it into the read buffer, after the tail. It reads one buffer at a time. On the
+// loop.
 func (t *tlsLayer) read() {
 	c, more := t.sock, true
 	handshaking := c.stage == stageTLSHandshake
 	if handshaking && t.full() {
-		c.backlog |= dueSocket // the handshake resumes the connection when it has read
+		c.backlog |= dueSocket // the handshake resumes the connection after it has read
 		return
 	}
 	if !t.leftover {
@@ -45,7 +45,7 @@ func (t *tlsLayer) read() {
 	}
 }
 
-// cipher is the core's buffer for ciphertext, made when it is first needed.
+// cipher returns the core's buffer for ciphertext, which is made at first use.
 func (c *core) cipher() []byte {
 	if c.cipherBuf == nil {
 		c.cipherBuf = make([]byte, len(c.readBuf))
@@ -54,7 +54,7 @@ func (c *core) cipher() []byte {
 }
 
 // readFailed handles a read that returned no bytes. An end of the stream without
-// close_notify may have been forged, so it is told apart.
+// close_notify may be forged, so it has an error of its own.
 func (t *tlsLayer) readFailed(err error) {
 	c := t.sock
 	switch {
@@ -62,14 +62,14 @@ func (t *tlsLayer) readFailed(err error) {
 	case err != nil:
 		c.readFailed(err)
 	case c.stage == stageTLSHandshake:
-		t.endInput() // what came before it may still complete the handshake
+		t.endInput() // earlier input may still complete the handshake
 	default:
 		c.inputEnds(fmt.Errorf("%w without close_notify: %w", ErrPeerClosed, io.ErrUnexpectedEOF))
 	}
 }
 
-// decrypt decodes what the ciphertext at hand holds, until there is no more or
-// the session may not go on; the rest then stays with the session. On the loop.
+// decrypt decrypts and decodes the available ciphertext, until it is used up or the
+// session may not continue. Then the session keeps the rest. On the loop.
 func (t *tlsLayer) decrypt() {
 	c := t.sock
 	for held := false; !held; {
@@ -92,7 +92,7 @@ func (t *tlsLayer) decrypt() {
 		if done {
 			break
 		}
-		if err != nil && !held { // an error that is held comes again
+		if err != nil && !held { // conn returns the error again after a hold
 			t.settleInput(true, false)
 			t.end(err)
 			break
@@ -101,7 +101,7 @@ func (t *tlsLayer) decrypt() {
 	t.flushAnswers()
 }
 
-// open reads plaintext until b is full or there is no more.
+// open reads plaintext until b is full or conn returns an error.
 func (t *tlsLayer) open(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
 		var k int
@@ -111,7 +111,7 @@ func (t *tlsLayer) open(b []byte) (n int, err error) {
 	return n, err
 }
 
-// end ends a session whose peer has sent close_notify, or something wrong.
+// end ends a session whose peer has sent close_notify or invalid TLS.
 func (t *tlsLayer) end(err error) {
 	c := t.sock
 	if !errors.Is(err, io.EOF) {
@@ -121,9 +121,9 @@ func (t *tlsLayer) end(err error) {
 	c.endBehindMessages(c.peerEnd())
 }
 
-// flushAnswers writes what reading made crypto/tls send: an alert, the answer to a
-// KeyUpdate. A peer that asks for answers and does not read them is held like
-// any other. On the loop.
+// flushAnswers writes the records that crypto/tls has made while reading: an alert, the
+// answer to a KeyUpdate. If the peer requests answers and does not read them, the limits
+// of the outbox apply. On the loop.
 func (t *tlsLayer) flushAnswers() {
 	c, s := t.sock, t.sock.session
 	s.out.mu.Lock()

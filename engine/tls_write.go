@@ -1,12 +1,11 @@
 package engine
 
-// maxSeal is how many bytes of plaintext are sealed at a time. What is sealed
-// cannot be overtaken by control frames nor dropped, so it is no more than a few
-// writes.
+// maxSeal is how many bytes of plaintext are encrypted at a time. Encrypted bytes cannot
+// be dropped, and control frames cannot pass them, so it is only a few writes.
 const maxSeal = 128 << 10
 
-// takeLocked detaches ciphertext to write, sealed now if there is none. With
-// session.out.mu held, which it releases while it seals; by the writer.
+// takeLocked detaches ciphertext to write; if there is none, it encrypts some. To be called
+// by the writer with session.out.mu held, which it releases while it encrypts.
 func (t *tlsLayer) takeLocked() *block {
 	s := t.sock.session
 	for t.sealed.head == nil && t.established && s.phase < phaseDrained && t.sealLocked() {
@@ -14,8 +13,8 @@ func (t *tlsLayer) takeLocked() *block {
 	return t.sealed.take()
 }
 
-// sealLocked turns queued plaintext into ciphertext, and at the session's end,
-// behind all of it, sends close_notify. It reports whether it did anything.
+// sealLocked encrypts queued plaintext. After all of it, at the session's end, it sends
+// close_notify. It reports whether it did anything.
 func (t *tlsLayer) sealLocked() bool {
 	s := t.sock.session
 	chain := s.out.take()
@@ -33,7 +32,7 @@ func (t *tlsLayer) sealLocked() bool {
 	for b := chain; b != nil && n < maxSeal; b = b.next {
 		n += min(len(b.b)-b.off, maxSeal-n)
 	}
-	// The ciphertext counts from Write on; both together would look like too much.
+	// Write counts the ciphertext; counting the plaintext too would exceed the limits.
 	s.out.pending -= n
 	s.out.mu.Unlock()
 	err := t.seal(chain, n)
@@ -43,7 +42,7 @@ func (t *tlsLayer) sealLocked() bool {
 		s.out.queue.pushFront(s.out.written(chain, n))
 		return true
 	}
-	// An alert was sent: nothing may follow it.
+	// An alert was sent: no bytes may follow it.
 	s.out.pending -= freeChain(chain)
 	if s.phase < phaseClosing {
 		t.sock.closeLocked(protocolError(err))

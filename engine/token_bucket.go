@@ -2,10 +2,10 @@ package engine
 
 import "time"
 
-// tokenBucket allows rate units a second on the average, and a second's worth
-// at once. The zero bucket is full.
+// tokenBucket allows rate units a second on average, and a burst of one second's units.
+// The zero bucket is full.
 type tokenBucket struct {
-	level float64 // units that may be taken; below 0 it is in debt
+	level float64 // units available; below 0 the bucket is in debt
 	last  time.Time
 }
 
@@ -18,7 +18,7 @@ func (b *tokenBucket) refill(now time.Time, rate float64) {
 	b.last = now
 }
 
-// take takes n units if they are there.
+// take takes n units if they are available, and reports whether they were.
 func (b *tokenBucket) take(now time.Time, n, rate float64) bool {
 	b.refill(now, rate)
 	if b.level < n {
@@ -28,8 +28,8 @@ func (b *tokenBucket) take(now time.Time, n, rate float64) bool {
 	return true
 }
 
-// spend takes n units that were used already, and returns how long it takes
-// until the bucket is out of debt.
+// spend takes n units that were used already, and returns how long it takes until the
+// bucket is out of debt.
 func (b *tokenBucket) spend(now time.Time, n, rate float64) time.Duration {
 	b.refill(now, rate)
 	b.level -= n
