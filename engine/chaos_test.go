@@ -93,8 +93,8 @@ func (l *lawful) OnClose(s *engine.Session, reason error) {
 	l.ended.Add(1)
 }
 
-// TestChaos lets peers of all manners loose on an engine with little room:
-// nothing may go out of order, get stuck or be left behind.
+// TestChaos runs peers of all kinds against an engine with little memory: messages must
+// stay in order, no session may hang, and none may be left at the end.
 func TestChaos(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		l := &lawful{t: t}

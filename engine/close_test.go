@@ -376,8 +376,8 @@ func TestHazard14WriteNeverReachesAStranger(t *testing.T) {
 	wg.Wait()
 }
 
-// TestMessagesBeforeAResetAreHandled has a peer that sends, and goes away
-// without reading its replies: writing to it fails, but what it sent counts.
+// TestMessagesBeforeAResetAreHandled has a peer that sends messages and closes without
+// reading its replies: writing to it fails, but its messages are handled.
 func TestMessagesBeforeAResetAreHandled(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		const n = 3000

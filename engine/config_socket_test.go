@@ -185,7 +185,7 @@ func TestDialFromALocalAddress(t *testing.T) {
 	}
 }
 
-// TestResetOnClose: the peer hears a reset where it would hear an end.
+// TestResetOnClose: the peer reads a reset instead of an end.
 func TestResetOnClose(t *testing.T) {
 	for _, reset := range []bool{false, true} {
 		e := New(Config{Socket: SocketOptions{ResetOnClose: reset}, LingerTimeout: -1,

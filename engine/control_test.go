@@ -10,8 +10,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// counting is a protocol whose every byte in is answered by a numbered control
-// frame: a packet of biz type 1.
+// counting is a protocol that answers every input byte with a numbered control frame: a
+// packet of biz type 1.
 type counting struct{ next uint32 }
 
 func (counting) Name() string                        { return "counting" }

@@ -62,10 +62,10 @@ type driven struct {
 	t    *testing.T
 	addr string
 	seen moves
-	gate chan struct{} // what the message "wait" waits for
+	gate chan struct{} // the message "wait" blocks until it is closed
 }
 
-// until does what drive says, again and again, until ok holds of a snapshot.
+// until calls drive repeatedly until ok returns true for a snapshot.
 func (d *driven) until(what string, drive func(), ok func(engine.Stats) bool) {
 	d.t.Helper()
 	waitFor(d.t, what, func() bool {
@@ -81,7 +81,7 @@ func (d *driven) say(c net.Conn, what string) {
 	_, _ = c.Write(packet(&framing.Message{Type: framing.Request, ID: 1, Payload: []byte(what)}))
 }
 
-// obey is the handler: messages say what shall happen.
+// obey is the handler: each message is a command.
 func (d *driven) obey(s *engine.Session, m *framing.Message) {
 	switch string(m.Payload) {
 	case "panic":
@@ -106,8 +106,8 @@ func drive(t *testing.T, seen moves, cfg engine.Config) *driven {
 	return d
 }
 
-// TestHazard26EveryCounterMoves drives engines by real traffic until every field
-// of Stats, and of what is nested in it, was seen to be other than zero.
+// TestHazard26EveryCounterMoves drives engines by real traffic until every field of Stats,
+// and of its nested values, was not zero at least once.
 func TestHazard26EveryCounterMoves(t *testing.T) {
 	seen := moves{}
 	d := drive(t, seen, engine.Config{Cores: 1, RingSize: 64 << 10, MaxMessageSize: 16 << 10, MaxSessions: 5,
@@ -130,7 +130,7 @@ func TestHazard26EveryCounterMoves(t *testing.T) {
 	}
 }
 
-// talk moves what every message moves.
+// talk moves the counters that every message moves.
 func (d *driven) talk() {
 	c := dial(d.t, d.addr)
 	_, _ = c.Write(ping)
@@ -142,7 +142,7 @@ func (d *driven) talk() {
 	})
 }
 
-// misbehave moves what a faulty handler, a slow peer and too many peers move.
+// misbehave moves the counters of a faulty handler, a slow peer and too many peers.
 func (d *driven) misbehave() {
 	d.say(dial(d.t, d.addr), "panic")
 	d.until("the panic", func() {}, func(st engine.Stats) bool {

@@ -17,9 +17,8 @@ func (echoes) OnMessage(s *Session, m *framing.Message) {
 	_ = s.Reply(m, m.Payload)
 }
 
-// BenchmarkDispatch is what a message costs between the read and the write, on
-// the loop, a thousand small packets a read: decoding, the callback, the reply.
-// No socket takes part.
+// BenchmarkDispatch measures a message between the read and the write, on the loop, with a
+// thousand small packets a read: decoding, the callback, the reply. There is no socket.
 func BenchmarkDispatch(b *testing.B) {
 	for name, codec := range map[string]Codec{"packets": packets{}, "codec": framed{framing.Packet{}}} {
 		b.Run(name, func(b *testing.B) {
@@ -41,8 +40,8 @@ func BenchmarkDispatch(b *testing.B) {
 	}
 }
 
-// BenchmarkOutbox is what a message costs that is sent from elsewhere: encoding
-// it into the queue, and taking it out of there, a hundred a write.
+// BenchmarkOutbox measures a message that is sent outside of callbacks: encoding it into
+// the queue, and taking it out, a hundred a write.
 func BenchmarkOutbox(b *testing.B) {
 	c := sessionWithoutSocket(b)
 	s := c.session

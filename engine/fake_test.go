@@ -16,7 +16,7 @@ import (
 // fake is a transport whose connections are made by the test.
 type fake struct {
 	host   *engine.Host
-	closed []func() // what Endpoint.Close waits for
+	closed []func() // called by Endpoint.Close, which waits for them
 }
 
 func (*fake) Name() string { return "fake" }
@@ -85,7 +85,7 @@ func (f *fake) open(t testing.TB) *fakeLink {
 	return l
 }
 
-// fill puts messages into the ring of l's core until there is no room for one.
+// fill puts messages into the ring of l's core until it has no space for another one.
 func (l *fakeLink) fill() (n int) {
 	for l.session.TryDeliver(&framing.Message{}) == nil {
 		n++

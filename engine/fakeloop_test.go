@@ -12,8 +12,8 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// fakeLoop is an eventLoop of a test: it has one socket at a time, whose peer is
-// the test, and does only what run is told to. Nothing in it needs a goroutine.
+// fakeLoop is an eventLoop for tests: it has one socket at a time, whose peer is the test,
+// and does only the steps that run is asked for. Nothing in it needs a goroutine.
 type fakeLoop struct {
 	t     *testing.T
 	tasks []func()
@@ -21,7 +21,7 @@ type fakeLoop struct {
 
 	conn     *reactor.Conn // registered
 	in       []byte        // sent by the peer, not yet read
-	inErr    error         // behind in: io.EOF for its end, or a failure
+	inErr    error         // after in: io.EOF for its end, or a failure
 	space    int           // bytes that the socket takes
 	writeErr error
 	out      []byte // taken by the socket
@@ -50,7 +50,7 @@ func (l *fakeLoop) Trigger(task reactor.Task, arg any) error {
 
 func (l *fakeLoop) Register(c *reactor.Conn) error {
 	l.conn = c
-	l.tasks = append(l.tasks, func() { // a poller reports what is there already
+	l.tasks = append(l.tasks, func() { // a poller reports input that is there already
 		if l.inErr != nil {
 			l.event(reactor.ToTheEnd)
 		}
@@ -183,7 +183,7 @@ func (f *fakeSession) run() {
 	}
 }
 
-// send is what the peer sends.
+// send adds bytes that the peer sends.
 func (f *fakeSession) send(b []byte) {
 	f.in = append(f.in, b...)
 	f.event(reactor.Readable | reactor.Writable)

@@ -316,8 +316,8 @@ func TestEmptyEncodingIsNoWork(t *testing.T) {
 	})
 }
 
-// TestOnOpenComesFirstWithAFullRing opens a socket's session while the ring has
-// no room for its OnOpen, and lets the room come together with its messages.
+// TestOnOpenComesFirstWithAFullRing opens a socket's session while the ring has no space
+// for its OnOpen. Space becomes free when its messages arrive.
 func TestOnOpenComesFirstWithAFullRing(t *testing.T) {
 	gate := make(chan struct{})
 	var once sync.Once
@@ -398,10 +398,10 @@ func (*slowAccept) Connect(context.Context, net.Conn, string, engine.Limits) (en
 	return nil, nil, os.ErrInvalid
 }
 
-// TestFullSocketGoesOn writes in bursts that fill the socket to a peer in another
-// process that reads at once, while others hold the session's lock again and
-// again. The event that says that there is room may come between a write that
-// found none and the writer's note of that; it must not be lost.
+// TestFullSocketGoesOn writes in bursts that fill the socket to a peer in another process
+// that reads at once, while other goroutines hold the session's lock again and again. The
+// event that reports space may come between a write that found the socket full and the
+// writer's note of that; it must not be lost.
 func TestFullSocketGoesOn(t *testing.T) {
 	j := newJournal(nil)
 	e, addr := serve(t, engine.Config{Handler: j, Cores: 1, WriteTimeout: -1,

@@ -16,7 +16,7 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// flushBound is what one flush may write: a budget of 1 MiB and one more system
+// flushBound is the most that one flush may write: a budget of 1 MiB and one more system
 // call of 8 blocks of 64 KiB.
 const flushBound = 3 << 19
 

@@ -12,8 +12,7 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// fullRing is a core whose worker waits in a handler, and whose ring has no room
-// left.
+// fullRing is a core whose worker waits in a handler, and whose ring has no space left.
 type fullRing struct {
 	engine  *engine.Engine
 	log     *callbackLog
@@ -44,8 +43,8 @@ func newFullRing(t *testing.T, protocols ...engine.Protocol) (*fullRing, string)
 	return r, addr
 }
 
-// fill makes the handler wait and the ring full to the last record: sessions of
-// fake that find no room for OnOpen wait outside of the loop.
+// fill makes the handler wait and fills the ring to the last record: sessions of fake that
+// find no space for OnOpen wait outside of the loop.
 func (r *fullRing) fill(t *testing.T) {
 	t.Helper()
 	_ = r.filler.session.Deliver(&framing.Message{})
@@ -96,9 +95,9 @@ func (r *fullRing) expectOrder(t *testing.T) {
 	}
 }
 
-// TestHazard28OnOpenComesFirstInOneRead opens sessions while the ring has no room
-// for OnOpen. The read that opens them brings messages, too, and the ring drains
-// before these are decoded.
+// TestHazard28OnOpenComesFirstInOneRead opens sessions while the ring has no space for
+// OnOpen. The read that opens them contains messages, too, and the ring drains before
+// they are decoded.
 func TestHazard28OnOpenComesFirstInOneRead(t *testing.T) {
 	greeting := greets("hello", func(*engine.Session) {})
 	stranger := &scripted{match: func([]byte) engine.Match { return engine.MatchNo }}

@@ -33,9 +33,8 @@ func (c *firstByteAlone) Write(b []byte) (int, error) {
 	return c.secondWrite.Write(b)
 }
 
-// TestHandshakeDeadlineWithoutSniffTimeout stops in the middle of the handshake
-// behind TLS: that nobody waits for silent connections says nothing about those
-// that have begun.
+// TestHandshakeDeadlineWithoutSniffTimeout stops in the middle of the handshake after TLS:
+// without a deadline for silent connections, those that have begun still have one.
 func TestHandshakeDeadlineWithoutSniffTimeout(t *testing.T) {
 	for name, input := range map[string]string{"whole": "hel", "split": "hel", "silent": ""} {
 		t.Run(name, func(t *testing.T) {

@@ -98,8 +98,8 @@ func repliesAndSends(t *testing.T, d engine.Dispatch, cfg engine.Config, protoco
 	pusher.Wait()
 }
 
-// TestRepliesInFrontOfTheEnd ends the session in the middle of a run of
-// messages: the replies before it are written, those behind it refused.
+// TestRepliesInFrontOfTheEnd ends the session in the middle of consecutive messages: the
+// replies before it are written, those after it are refused.
 func TestRepliesInFrontOfTheEnd(t *testing.T) {
 	reason := errors.New("enough")
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
@@ -131,9 +131,9 @@ func TestRepliesInFrontOfTheEnd(t *testing.T) {
 	})
 }
 
-// TestCallbackThatSendsMuch: what a callback sends to its own session leaves behind
-// the replies before it, as soon as it returns; at most OutboxLimit of it. The peer
-// is not slow then, so the session goes on under any policy.
+// TestCallbackThatSendsMuch: messages that a callback sends to its own session are written
+// after the replies before them, as soon as it returns; at most OutboxLimit bytes. The
+// peer is not slow then, so the session continues under any policy.
 func TestCallbackThatSendsMuch(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		full := make(chan error, 1)

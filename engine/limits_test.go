@@ -132,7 +132,7 @@ func TestRefusalSpeaksTheProtocolOfThePeer(t *testing.T) {
 	_ = e.Close() // and waits for refused ones too
 }
 
-// sorry is hello whose goodbye is an excuse.
+// sorry is hello with a close that is an excuse.
 type sorry struct{ hello }
 
 func (p sorry) Accept(s *engine.Session) engine.Codec {
@@ -162,8 +162,8 @@ func TestMessageRateSlowsDownAndLosesNothing(t *testing.T) {
 			start := time.Now()
 			go func() { _, _ = c.Write(stream) }()
 			expect(t, c, stream)
-			// 200 at once, then 100 more at 200 a second: half a second. The
-			// bound only says that somebody waited.
+			// 200 at once, then 100 more at 200 a second: half a second. The bound only
+			// proves that reading was delayed.
 			if d := time.Since(start); d < 300*time.Millisecond {
 				t.Errorf("300 messages took %v at 200 a second", d)
 			}
@@ -217,7 +217,7 @@ func TestWriteTimeoutSparesASlowReader(t *testing.T) {
 	}
 }
 
-// shy is a protocol that can't tell from fewer than 4 KiB whether it is meant.
+// shy is a protocol that needs more than 4 KiB to decide whether a connection is its own.
 type shy struct{ hello }
 
 func (shy) Name() string { return "shy" }
@@ -225,7 +225,7 @@ func (shy) Match(first []byte) engine.Match {
 	return engine.MatchMore
 }
 
-// TestHazard13SlowLorisInTheFirstBytes drips the bytes that tell the protocol:
+// TestHazard13SlowLorisInTheFirstBytes sends the bytes that select the protocol slowly:
 // the deadline counts from the first.
 func TestHazard13SlowLorisInTheFirstBytes(t *testing.T) {
 	e, addr := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 300 * time.Millisecond},

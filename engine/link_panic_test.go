@@ -61,7 +61,7 @@ func TestHazard31PanicInALink(t *testing.T) {
 						t.Error(err)
 					}
 				case "Flush":
-					_ = s.Deliver(&framing.Message{}) // the reply is flushed behind the callback
+					_ = s.Deliver(&framing.Message{}) // the reply is flushed after the callback
 				case "PauseReading":
 					s.Pause()
 				case "Close":

@@ -13,8 +13,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// TestPauseThatMeetsResumeHolds: a link is told to pause and to go on by several
-// goroutines, and must end as the last count says.
+// TestPauseThatMeetsResumeHolds: several goroutines pause and resume a link, which must end
+// in the state of the last count.
 func TestPauseThatMeetsResumeHolds(t *testing.T) {
 	f := &fake{}
 	serve(t, engine.Config{Handler: echo}, f)
@@ -42,7 +42,7 @@ func TestPauseThatMeetsResumeHolds(t *testing.T) {
 	if !l.paused.Load() {
 		t.Error("paused, but the link goes on")
 	}
-	for range 200 { // and with nobody's help
+	for range 200 { // and without another sender
 		var wg sync.WaitGroup
 		wg.Go(l.session.Resume)
 		wg.Go(l.session.Pause)
@@ -123,8 +123,8 @@ func TestDeliveryKeepsTheLaw(t *testing.T) {
 	})
 }
 
-// TestInlineDeliveryFlushesOnce: what the callbacks of a delivery send leaves at
-// its end, and what they do to their own session works.
+// TestInlineDeliveryFlushesOnce: messages that the callbacks of a delivery send are flushed
+// at its end, and calls for their own session work.
 func TestInlineDeliveryFlushesOnce(t *testing.T) {
 	f := &fake{}
 	var flushes int32
@@ -168,8 +168,8 @@ func TestInlineDeliveryFlushesOnce(t *testing.T) {
 	}
 }
 
-// TestRepliesKeepTheirOrder: replies are collected until something else is sent,
-// and go through the link behind that.
+// TestRepliesKeepTheirOrder: replies are collected until another message is sent, and go
+// through the link after that.
 func TestRepliesKeepTheirOrder(t *testing.T) {
 	f := &fake{}
 	serve(t, engine.Config{Dispatch: engine.Inline, MaxMessageSize: 100, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
@@ -212,8 +212,8 @@ func TestRepliesKeepTheirOrder(t *testing.T) {
 	}
 }
 
-// TestLinkRate: a link is paused until what came too much would have been
-// allowed, whoever delivers it; nobody sleeps in Deliver.
+// TestLinkRate: a link is paused until its rate allows the excess, for any goroutine that
+// delivers; Deliver does not sleep.
 func TestLinkRate(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		f := &fake{}
@@ -243,9 +243,9 @@ func TestLinkRate(t *testing.T) {
 	})
 }
 
-// TestDeliverEndsWithTheSession: a call that waits for room in the ring
-// returns when the session ends, and when the engine does. In Inline dispatch a link's messages don't
-// travel through it.
+// TestDeliverEndsWithTheSession: a call that waits for space in the ring returns when the
+// session ends, and when the engine does. In Inline dispatch a link's messages do not use
+// the ring.
 func TestDeliverEndsWithTheSession(t *testing.T) {
 	for name, size := range map[string]int{"small": 10, "large": 60_000} {
 		t.Run(name, func(t *testing.T) {
@@ -327,7 +327,7 @@ func TestLinkEndings(t *testing.T) {
 				}
 				<-l.ended
 				waitFor(t, "no session", func() bool { return e.Stats().Active == 0 })
-				_ = l.session.Deliver(&framing.Message{}) // late: nobody hears it
+				_ = l.session.Deliver(&framing.Message{}) // late: it has no effect
 				if err := l.session.Send(nil); err == nil {
 					t.Error("sent after the end")
 				}

@@ -46,8 +46,8 @@ func ask(t *testing.T, c net.Conn) {
 	expect(t, c, pong)
 }
 
-// TestAdoptedListener hands a listener on, and checks that the first engine
-// neither hears of it any more nor lets its descriptor go wrong.
+// TestAdoptedListener passes a listener to another engine, and checks that the first one
+// gets no more events of it and does not break its descriptor.
 func TestAdoptedListener(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		e1, l1 := serveAt(t, engine.Config{Handler: echo, Dispatch: d, Cores: 2}, "127.0.0.1:0")
@@ -122,7 +122,7 @@ func TestHazard17HandedOverSocketFile(t *testing.T) {
 	}
 }
 
-// TestAdoptedSocketFileStays: it is of whoever made it.
+// TestAdoptedSocketFileStays: an engine must not remove a socket file that it did not make.
 func TestAdoptedSocketFileStays(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
@@ -231,8 +231,8 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestReleaseTransports frees what a transport has bound, while its engine and the
-// listener's stream socket go on.
+// TestReleaseTransports frees the sockets of a transport, while its engine and the
+// listener's stream socket continue.
 func TestReleaseTransports(t *testing.T) {
 	transport := &closable{}
 	e, l := serveAt(t, engine.Config{Handler: echo}, "127.0.0.1:0", engine.Packets(), transport)
@@ -300,8 +300,8 @@ func TestListenAgainAfterAnError(t *testing.T) {
 
 const activationEnv = "MILLRACE_TEST_ACTIVATION"
 
-// TestActivationFiles runs this test again in a process that has what systemd
-// passes.
+// TestActivationFiles runs this test again in a process with the descriptors and variables
+// that systemd passes.
 func TestActivationFiles(t *testing.T) {
 	if os.Getenv(activationEnv) != "" {
 		activated(t)
@@ -338,7 +338,7 @@ func TestActivationFiles(t *testing.T) {
 	}
 }
 
-// activated tells what ActivationFiles finds, and serves it.
+// activated prints the result of ActivationFiles, and serves the files.
 func activated(t *testing.T) {
 	files, err := engine.ActivationFiles()
 	if err != nil {

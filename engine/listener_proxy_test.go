@@ -121,8 +121,8 @@ func TestProxyTellsTheLimitsWhoItIs(t *testing.T) {
 	expect(t, c, told("198.51.100.2:9"))
 }
 
-// TestProxyRefusalSpeaksTheProtocolOfThePeer: too many of one address hear it
-// behind the header, and what they took is given back.
+// TestProxyRefusalSpeaksTheProtocolOfThePeer: if an address has too many sessions, the
+// refusal follows the header, and the connection no longer counts against the limits.
 func TestProxyRefusalSpeaksTheProtocolOfThePeer(t *testing.T) {
 	e, addr := serve(t, engine.Config{Handler: tellAddr, MaxSessionsPerAddr: 1, MaxSessions: 2, MaxHandshakes: 2},
 		trustLoopback, sorry{hello{engine.Packets()}}, engine.Packets())
@@ -166,8 +166,7 @@ func TestProxyProtocolThatMakesNoSense(t *testing.T) {
 	}
 }
 
-// TestProxyHeaderComesBeforeTLS: the header is plain, and everything behind it
-// may be TLS.
+// TestProxyHeaderComesBeforeTLS: the header is plain, and everything after it may be TLS.
 func TestProxyHeaderComesBeforeTLS(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		_, addr := serve(t, engine.Config{Handler: tellAddr, Dispatch: d}, trustLoopback, overTLS(), engine.Packets())

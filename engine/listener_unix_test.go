@@ -112,8 +112,8 @@ func listenFails(t *testing.T, path string) error {
 	return err
 }
 
-// TestHazard17OnlyStaleSocketsAreReplaced: whatever else is at a Unix socket's
-// path stays as it is.
+// TestHazard17OnlyStaleSocketsAreReplaced: any other file at a Unix socket's path stays
+// unchanged.
 func TestHazard17OnlyStaleSocketsAreReplaced(t *testing.T) {
 	dir := t.TempDir()
 	full := filepath.Join(dir, "full")

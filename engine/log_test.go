@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// logBuffer collects what an engine logs while a test reads it.
+// logBuffer collects the log of an engine while a test reads it.
 type logBuffer struct {
 	mu sync.Mutex // guards b
 	b  bytes.Buffer

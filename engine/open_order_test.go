@@ -35,8 +35,8 @@ func (l *callbackLog) all() []string {
 	return slices.Clone(l.calls)
 }
 
-// lawful checks the callbacks of one session that has ended: none at all, or from
-// OnOpen to OnClose unless refused says that it can't have been opened.
+// lawful checks the callbacks of one session that has ended: from OnOpen to OnClose, or
+// none at all; none is required if refused is set.
 func (l *callbackLog) lawful(t *testing.T, refused bool) {
 	t.Helper()
 	calls := l.all()
@@ -65,9 +65,9 @@ func reset(c *net.TCPConn) {
 	_ = c.Close()
 }
 
-// TestHazard27BrokenHandshakeDeliversNothing resets the connection while its
-// codec answers the handshake, behind which messages have come already. With
-// Inline dispatch the answer is written behind them, so the session may open.
+// TestHazard27BrokenHandshakeDeliversNothing resets the connection while its codec answers
+// the handshake, after which messages have come already. With Inline dispatch the answer
+// is written after them, so the session may open.
 func TestHazard27BrokenHandshakeDeliversNothing(t *testing.T) {
 	for name, protocols := range map[string]func(p engine.Protocol) []engine.Protocol{
 		"one protocol":      func(p engine.Protocol) []engine.Protocol { return []engine.Protocol{p} },
@@ -105,7 +105,7 @@ func TestHazard27BrokenHandshakeDeliversNothing(t *testing.T) {
 	}
 }
 
-// countingConn counts what is written to it.
+// countingConn counts the bytes that are written to it.
 type countingConn struct {
 	net.Conn
 	written atomic.Int64

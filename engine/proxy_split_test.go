@@ -9,8 +9,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// seenChecker is a Decode that checks what the engine says about the bytes that
-// the codec has looked at before.
+// seenChecker is a Decode that checks the engine's count of the bytes that the codec has
+// examined before.
 func seenChecker(t *testing.T) decodeFunc {
 	var left []byte // of the last call, if it asked for more
 	return func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
@@ -41,11 +41,11 @@ func eachCut(t *testing.T, cfg engine.Config, protocols func() []engine.Protocol
 	}
 }
 
-// TestHazard29NothingIsSeenBehindALayer cuts what comes in front of a session's
-// messages, a PROXY header or the bytes that tell its protocol, at every byte.
+// TestHazard29NothingIsSeenBehindALayer splits the bytes before a session's messages, a
+// PROXY header or those that select its protocol, at every byte.
 func TestHazard29NothingIsSeenBehindALayer(t *testing.T) {
 	lines := []byte("one\ntwo\nthree\n")
-	patient := func(first []byte) engine.Match { // it matches nothing, and needs ten bytes to tell
+	patient := func(first []byte) engine.Match { // it matches nothing, and needs ten bytes to decide
 		if len(first) < 10 {
 			return engine.MatchMore
 		}

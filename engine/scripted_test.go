@@ -8,8 +8,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// scripted is a stranger's stream protocol: packets, except where a test has set
-// a function of its own.
+// scripted is a third-party stream protocol: packets, except for the functions that a test
+// has set.
 type scripted struct {
 	match   func(first []byte) engine.Match
 	accept  func(s *engine.Session) engine.Codec

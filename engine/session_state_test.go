@@ -14,8 +14,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// model is what a session may do, seen from its handler and from its peer. It
-// fails the test when the session does anything else.
+// model is the allowed behavior of a session, seen from its handler and from its peer. It
+// fails the test if the session does anything else.
 type model struct {
 	t      *testing.T
 	opened int
@@ -88,7 +88,7 @@ const pushBit = 1 << 31 // in the IDs of messages that this side originates
 func (w *walk) act() {
 	s := w.conn.session
 	switch n := w.rng.IntN(100); {
-	case n < 30: // the peer sends some of what it has to say
+	case n < 30: // the peer sends part of its bytes
 		w.speak()
 	case n < 40:
 		w.step()
@@ -215,7 +215,7 @@ func (w *walk) finish(s *Session) {
 	}
 }
 
-// settle brings the walk to its end and checks what must hold then.
+// settle ends the walk and checks the conditions at the end.
 func (w *walk) settle(s *Session) {
 	for ; w.pauses > 0; w.pauses-- {
 		s.Resume()
@@ -276,10 +276,10 @@ func (w *walk) checkWritten() {
 	}
 }
 
-// TestRandomWalk takes sessions through random sequences of events, calls and
-// deadlines, and holds them to P1 (order of callbacks), P9 (queued bytes are
-// written before an orderly end) and P10 (one OnClose, nothing left behind). In
-// builds with the race detector the states are checked after each step, too.
+// TestRandomWalk runs sessions through random sequences of events, calls and deadlines, and
+// checks P1 (order of callbacks), P9 (queued bytes are written before an orderly end) and
+// P10 (one OnClose, no buffer kept). In builds with the race detector the states are
+// checked after each step, too.
 func TestRandomWalk(t *testing.T) {
 	walks := 300
 	if raceEnabled {

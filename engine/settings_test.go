@@ -17,8 +17,8 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// proof says how it is known that a setting is read: by a check of its own, or
-// by a test of this package that fails when the setting is ignored, and why.
+// proof is the evidence that a setting is read: a check of its own, or a test of this
+// package that fails when the setting is ignored, and why.
 type proof struct {
 	check func(*testing.T)
 	test  string
@@ -145,7 +145,7 @@ func checkCores(t *testing.T) {
 	})
 }
 
-// checkReadBufferSize: what waits in the socket comes in pieces of that size.
+// checkReadBufferSize: bytes that wait in the socket are read in pieces of that size.
 func checkReadBufferSize(t *testing.T) {
 	const sent, small = 32 << 10, 4 << 10
 	for _, size := range []int{small, sent} {
@@ -172,7 +172,7 @@ func checkReadBufferSize(t *testing.T) {
 
 // checkOutboxSoftMark: a peer that reads no answer may ask until so much waits.
 func checkOutboxSoftMark(t *testing.T) {
-	const enough = 4 << 20 // above the default, and what the system's buffers hold
+	const enough = 4 << 20 // above the default plus the system's buffers
 	e, addr := serve(t, engine.Config{Handler: echo, OutboxSoftMark: 8 << 20, OutboxLimit: 32 << 20,
 		Socket: engine.SocketOptions{WriteBuffer: 16 << 10}})
 	c := dial(t, addr)
@@ -269,7 +269,7 @@ func checkLingerTimeout(t *testing.T) {
 	}
 }
 
-// checkShutdownTimeout: Serve waits so long for sessions whose peers don't read.
+// checkShutdownTimeout: Serve waits for this time for sessions whose peers do not read.
 func checkShutdownTimeout(t *testing.T) {
 	begin := func(limit time.Duration) <-chan error {
 		j := newJournal(nil)
@@ -317,7 +317,7 @@ func files(t *testing.T, blocks ...[]byte) []string {
 	return names
 }
 
-// checkClientCAFile: the system's authorities don't know the client's.
+// checkClientCAFile: the client's authority is not one of the system's.
 func checkClientCAFile(t *testing.T) {
 	_, addr := serve(t, engine.Config{Handler: echo}, engine.TLS(engine.TLSConfig{
 		CertPEM: testCert, KeyPEM: testKey,

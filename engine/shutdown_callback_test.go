@@ -11,8 +11,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// TestCloseFromACallback must not wait for ever for the callback that calls it:
-// it says so, and the closing ends behind the callback.
+// TestCloseFromACallback must not wait forever for the callback that calls it: it returns
+// ErrStillRunning, and the engine closes after the callback.
 func TestCloseFromACallback(t *testing.T) {
 	const limit = 50 * time.Millisecond
 	for name, end := range map[string]func(*engine.Engine) error{
@@ -88,8 +88,8 @@ func waitClosed(e *engine.Engine) (err error) {
 	return err
 }
 
-// TestServeReportsSessionsThatItCut: a session that somebody holds is cut after
-// ShutdownTimeout, and Serve says so.
+// TestServeReportsSessionsThatItCut: a session with a Hold is cut after ShutdownTimeout,
+// and Serve returns an error.
 func TestServeReportsSessionsThatItCut(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		for _, hold := range []bool{true, false} {
@@ -147,7 +147,7 @@ func TestServeThatClosesAtOnceReportsNothing(t *testing.T) {
 	}
 }
 
-// TestShutdownOfAnIdleEngineIsClean whatever its context says: nothing is cut.
+// TestShutdownOfAnIdleEngineIsClean with an ended context, too: no session is cut.
 func TestShutdownOfAnIdleEngineIsClean(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

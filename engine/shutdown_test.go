@@ -14,8 +14,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// TestHazard14LateCallsWriteToNobody calls what wakes a loop when the loop is
-// gone and its descriptors are somebody else's.
+// TestHazard14LateCallsWriteToNobody calls methods that wake a loop, after the loop has
+// closed and its descriptors belong to other files.
 func TestHazard14LateCallsWriteToNobody(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		j := newJournal(nil)
@@ -61,8 +61,8 @@ func TestHazard14LateCallsWriteToNobody(t *testing.T) {
 	})
 }
 
-// TestHazard16ShutdownHandlesWhatWasRead shuts down while a session has messages
-// in memory that had no room in the ring.
+// TestHazard16ShutdownHandlesWhatWasRead shuts down while a session has messages in memory
+// for which the ring had no space.
 func TestHazard16ShutdownHandlesWhatWasRead(t *testing.T) {
 	gate := make(chan struct{})
 	var handled atomic.Int64
@@ -88,8 +88,8 @@ func TestHazard16ShutdownHandlesWhatWasRead(t *testing.T) {
 	}
 }
 
-// TestCloseOfAnEngineThatNeverStarted: a transport may have filled a ring that
-// nobody consumes.
+// TestCloseOfAnEngineThatNeverStarted: a transport may have filled a ring without a
+// consumer.
 func TestCloseOfAnEngineThatNeverStarted(t *testing.T) {
 	f := &fake{}
 	e := engine.New(engine.Config{Handler: echo, Cores: 1, RingSize: 64 << 10})

@@ -7,9 +7,9 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// TestSessionIsSmall holds goal 9 of an idle session over TCP: the allocator's
-// size classes of its two structs, with 24 bytes in the tables, stay at or below
-// 450. What few sessions need has to live elsewhere.
+// TestSessionIsSmall checks goal 9 for an idle session over TCP: the allocator's size
+// classes of its two structs, with 24 bytes in the tables, are at most 450. State that few
+// sessions need must be allocated separately.
 func TestSessionIsSmall(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
 		t.Skip("the goal is one of 64-bit machines")
@@ -23,7 +23,7 @@ func TestSessionIsSmall(t *testing.T) {
 	}
 }
 
-// sizeClass is what the allocator takes for an object of n bytes.
+// sizeClass returns the size that the allocator uses for an object of n bytes.
 func sizeClass(t *testing.T, n uintptr) uintptr {
 	t.Helper()
 	for _, class := range [...]uintptr{160, 176, 192, 208, 224, 240, 256, 288} {

@@ -9,7 +9,7 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// allocated is how many bytes f allocates, on whatever goroutines.
+// allocated returns how many bytes are allocated during f, on all goroutines.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -45,7 +45,7 @@ func TestLargeMessageTakesItsSizeOnce(t *testing.T) {
 						t.Errorf("%d bytes", n)
 					}
 				})
-				if n > size*3/2 { // 4/3 and what else goes on
+				if n > size*3/2 { // 4/3, and other allocations
 					t.Errorf("%d bytes were allocated for %d", n, size)
 				}
 			})
@@ -53,8 +53,8 @@ func TestLargeMessageTakesItsSizeOnce(t *testing.T) {
 	}
 }
 
-// TestAnnouncedMessageTakesNoMemory: a peer that announces much and sends little
-// makes the engine allocate a few times what it sent.
+// TestAnnouncedMessageTakesNoMemory: a peer that announces much and sends little makes the
+// engine allocate a few times the bytes that it sent.
 func TestAnnouncedMessageTakesNoMemory(t *testing.T) {
 	const size, sent = 16 << 20, 100 << 10
 	e, addr := serve(t, engine.Config{Handler: echo, MaxMessageSize: size, Cores: 1})
@@ -62,7 +62,7 @@ func TestAnnouncedMessageTakesNoMemory(t *testing.T) {
 	n := allocated(func() {
 		_, _ = conn.Write(append(sizedHead(size), make([]byte, sent)...))
 		waitFor(t, "the bytes", func() bool { return e.Stats().BytesIn >= sent })
-		_, _ = conn.Write([]byte{0}) // makes room, too
+		_, _ = conn.Write([]byte{0}) // frees space, too
 		waitFor(t, "the bytes", func() bool { return e.Stats().BytesIn > sent })
 	})
 	if n > 20*sent { // Stats allocates as well

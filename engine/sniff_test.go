@@ -16,9 +16,9 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// TestSniffingKeepsTheOrderOfTheProtocols has a catch-all behind a protocol whose
-// first bytes come one by one: the catch-all must not get the connection while
-// the one in front of it needs more bytes to tell.
+// TestSniffingKeepsTheOrderOfTheProtocols has a catch-all after a protocol whose first
+// bytes come one by one: the catch-all must not get the connection while the earlier
+// protocol needs more bytes to decide.
 func TestSniffingKeepsTheOrderOfTheProtocols(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		_, addr := serve(t, engine.Config{Handler: echo, Dispatch: d}, hello{engine.Packets()}, engine.Framed(framing.Line{}))
@@ -41,7 +41,7 @@ func TestSniffingKeepsTheOrderOfTheProtocols(t *testing.T) {
 	})
 }
 
-// undecided is a protocol that never has enough bytes to tell.
+// undecided is a protocol that never has enough bytes to decide.
 type undecided struct{ engine.StreamProtocol }
 
 func (undecided) Name() string              { return "undecided" }
@@ -50,8 +50,8 @@ func (u undecided) Connect(context.Context, net.Conn, string, engine.Limits) (en
 	panic("not dialed")
 }
 
-// TestSniffingPassesOverAProtocolThatCannotTell bounds what an undecided protocol
-// holds back: 4 KiB.
+// TestSniffingPassesOverAProtocolThatCannotTell bounds the bytes that an undecided protocol
+// delays: 4 KiB.
 func TestSniffingPassesOverAProtocolThatCannotTell(t *testing.T) {
 	_, addr := serve(t, engine.Config{Handler: echo}, undecided{engine.Packets()}, engine.Framed(framing.Line{}))
 	c := dial(t, addr)

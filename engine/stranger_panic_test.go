@@ -199,7 +199,7 @@ func TestHazard31PanicBehindTLS(t *testing.T) {
 	harmless(t, e, neighbor)
 }
 
-// TestHazard31PanicInARefusal panics in the Goodbye that tells a refused peer why.
+// TestHazard31PanicInARefusal panics in the Goodbye that refuses a peer.
 func TestHazard31PanicInARefusal(t *testing.T) {
 	p := &scripted{codec: scriptedCodec{goodbye: func([]byte, error) []byte { panic("boom") }}}
 	e, addr, neighbor := withNeighbor(t, engine.Config{Handler: echo, MaxSessions: 1}, hello{engine.Packets()}, p)

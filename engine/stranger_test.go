@@ -13,8 +13,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// hello is a stranger's stream protocol: the client says "hello", the server
-// "welcome", then both go on in another protocol.
+// hello is a third-party stream protocol: the client says "hello", the server "welcome",
+// then both continue in another protocol.
 type hello struct{ then engine.StreamProtocol }
 
 func (hello) Name() string { return "hello" }
@@ -37,7 +37,7 @@ func (h hello) Connect(ctx context.Context, conn net.Conn, addr string, limits e
 	if _, err := conn.Write([]byte("hello")); err != nil {
 		return nil, nil, err
 	}
-	// A message may follow the welcome at once: what was read too much is the rest.
+	// A message may follow the welcome at once: the bytes after the welcome are the rest.
 	buf := make([]byte, 4096)
 	n, err := io.ReadAtLeast(conn, buf, len("welcome"))
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// TestTLSHotPathDoesNotAllocate allows what crypto/tls may allocate a record, and
-// nothing a message.
+// TestTLSHotPathDoesNotAllocate allows the allocations of crypto/tls for each record, and
+// none for each message.
 func TestTLSHotPathDoesNotAllocate(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		_, addr := serve(t, engine.Config{Handler: echo, Dispatch: d}, overTLS(), engine.Packets())

@@ -150,7 +150,7 @@ func TestTLSClientCertificates(t *testing.T) {
 			t.Error(got)
 		}
 		nobody := tls.Client(dial(t, addr), clientTLS(version))
-		_, _ = nobody.Write(ping) // with TLS 1.3 the refusal comes behind the handshake
+		_, _ = nobody.Write(ping) // with TLS 1.3 the refusal comes after the handshake
 		if _, err := nobody.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "remote error: tls") {
 			t.Error(err)
 		}

@@ -30,7 +30,7 @@ func TestHazard10SlowHandlerOverTLSLosesNothing(t *testing.T) {
 			go func() {
 				_, err := c.Write(numbered(n, 10_000))
 				if err == nil {
-					err = c.Close() // close_notify behind what is still held back
+					err = c.Close() // close_notify after bytes that are still held back
 				}
 				sent <- err
 			}()
@@ -97,7 +97,7 @@ func TestHazard10SlowConsumerOverTLS(t *testing.T) {
 			if dropped == 0 {
 				t.Fatal("nothing was dropped")
 			}
-			// What is left arrives whole, and in order.
+			// The remaining messages arrive complete and in order.
 			last := -1
 			for range n - dropped {
 				b := make([]byte, size+framing.PacketHeaderSize)

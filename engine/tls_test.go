@@ -106,7 +106,7 @@ func dialTLS(t testing.TB, addr string, cfg *tls.Config) *tls.Conn {
 	return c
 }
 
-// shredder cuts what it carries to the socket into single bytes.
+// shredder splits the bytes that it writes to the socket into single bytes.
 type shredder struct{ net.Conn }
 
 func (s shredder) Write(b []byte) (int, error) {
@@ -226,7 +226,7 @@ func TestHazard08FailedTLSHandshakeEndsItselfOnly(t *testing.T) {
 		if err != nil || len(answer) != 7 || answer[0] != 0x15 {
 			t.Errorf("answered %x, %v instead of an alert", answer, err)
 		}
-		// The stranger closes with bytes unread: its reset may overtake its alert.
+		// The client closes with bytes unread: its reset may overtake its alert.
 		waitFor(t, "the failures to be counted", func() bool {
 			r := e.Stats().Refused
 			return r["tls_handshake"] >= 2 && r["tls_handshake"]+r["connection_lost"] == 3

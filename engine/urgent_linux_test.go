@@ -10,8 +10,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// TestUrgentByteDoesNotHideWhatFollows: a read stops in front of an urgent byte
-// (tcp(7)), though more lies behind it.
+// TestUrgentByteDoesNotHideWhatFollows: a read stops before an urgent byte (tcp(7)), even
+// if more bytes follow it.
 func TestUrgentByteDoesNotHideWhatFollows(t *testing.T) {
 	entered, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once

@@ -15,7 +15,6 @@ var wideLines = map[string]string{
 var longFunctions = map[string]string{}
 
 var vagueComments = map[string]string{
-	"engine":     redesigned,
 	"quicbridge": redesigned,
 }
 
