@@ -1,4 +1,4 @@
-# Every target says what it does: `make help`.
+# `make help` lists the targets.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -16,11 +16,11 @@ help: ## Show this help.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
 .PHONY: run
-run: ## Start the echo server on ADDR.
+run: ## Start the echo server at ADDR.
 	go run ./cmd/echo --addr $(ADDR)
 
 .PHONY: test
-test: ## Run all tests; PKG=./engine/... narrows it.
+test: ## Run all tests; PKG=./engine/... selects packages.
 	go test -shuffle=on $(PKG)
 
 .PHONY: race
@@ -36,15 +36,15 @@ fuzz: ## Run each fuzz target for TIME seconds (30).
 	FUZZ_SECONDS=$(TIME) .ci/run fuzz
 
 .PHONY: mutate
-mutate: ## Remove every guard of internal/mutate in turn, and expect red tests.
+mutate: ## Remove each guard of internal/mutate in turn; its test must fail.
 	go run ./internal/mutate -all
 
 .PHONY: bench
-bench: ## Run the micro-benchmarks; BENCH=Packet PKG=./framing narrows it.
+bench: ## Run the micro-benchmarks; BENCH=Packet PKG=./framing selects some.
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
 .PHONY: bench-load
-bench-load: ## Load the echo server, its floor and its rivals side by side, and write bench/RESULTS.md.
+bench-load: ## Measure the echo server, the floor and the rivals in turn, and write bench/RESULTS.md.
 	go run ./bench/compare --write bench/RESULTS.md
 
 .PHONY: compare
@@ -52,9 +52,9 @@ compare: ## Compare the benchmarks of two revisions: OLD=HEAD~1 NEW=HEAD BENCH=P
 	bench/revisions.sh '$(OLD)' '$(NEW)' '$(PKG)' '$(BENCH)' '$(COUNT)'
 
 .PHONY: revisions
-revisions: ## Load the echo server of two revisions side by side: OLD=HEAD~1 NEW=HEAD, or NEW=worktree.
+revisions: ## Compare the echo servers of two revisions under load: OLD=HEAD~1 NEW=HEAD, or NEW=worktree.
 	go run ./bench/compare --revisions '$(OLD),$(NEW)'
 
 .PHONY: ci
-ci: ## Run everything that CI runs.
+ci: ## Run all checks of CI.
 	.ci/run
