@@ -48,7 +48,7 @@ func TestExampleInEveryCut(t *testing.T) {
 	}
 }
 
-// TestPackets checks each field of the answer, on a socket that pipelines all.
+// TestPackets checks each field of the answer, on a socket with pipelined requests.
 func TestPackets(t *testing.T) {
 	conn := dialFirst(t, startEcho(t))
 	for _, c := range []struct{ name, send, want string }{
@@ -72,7 +72,7 @@ func TestPackets(t *testing.T) {
 	}
 }
 
-// TestFramings checks that what a framing carries comes back byte for byte.
+// TestFramings checks that the messages of each framing come back unchanged.
 func TestFramings(t *testing.T) {
 	for _, c := range []struct{ framing, stream string }{
 		{"line", "one\ntwo\r\n\n\r\nGET / HTTP/1.1\r\n"},
@@ -142,7 +142,7 @@ func dialWebSocket(t *testing.T, url string) net.Conn {
 	return conn
 }
 
-// TestQUIC asks over QUIC, also beside framings that leave WebSocket out.
+// TestQUIC asks over QUIC, also with framings that exclude WebSocket.
 func TestQUIC(t *testing.T) {
 	for _, kind := range []string{"packet", "line"} {
 		t.Run(kind, func(t *testing.T) {

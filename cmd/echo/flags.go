@@ -28,12 +28,12 @@ type options struct {
 	logLevel slog.Level
 
 	tls          *engine.TLSProtocol // nil without
-	drainTimeout time.Duration       // for sessions of a process that has a successor
+	drainTimeout time.Duration       // for the sessions of a process with a successor
 }
 
 // framers are the values of --framing. Packets are the engine's own protocol
-// and need no framer here. Lines keep their CR, so that what comes back is what
-// was sent.
+// and need no framer here. Lines keep their CR, so that the reply equals the
+// request.
 var framers = map[string]framing.Framer{
 	"packet":    nil,
 	"line":      framing.Line{KeepCR: true},
@@ -51,11 +51,11 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 	fs := flag.NewFlagSet("echo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // its own reports span several lines
 	fs.Func("addr", "`HOST:PORT` to serve on, TCP and UDP alike; port 0 picks one; or unix:PATH, without QUIC; "+
-		"a socket of systemd's goes before it (default 127.0.0.1:8001)", func(v string) error {
+		"a socket passed by systemd is used instead (default 127.0.0.1:8001)", func(v string) error {
 		o.addr = v
 		return checkAddr(v)
 	})
-	fs.Func("framing", "of plain TCP: `packet|line|muxline|length|delimiter|raw`; any but packet leaves WebSocket out "+
+	fs.Func("framing", "of plain TCP: `packet|line|muxline|length|delimiter|raw`; any other than packet excludes WebSocket "+
 		"(default packet)", func(v string) error {
 		framer, ok := framers[v]
 		if !ok {
@@ -64,7 +64,7 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 		o.framer = framer
 		return nil
 	})
-	fs.Func("dispatch", "where messages are handled: `workers|inline` (default workers)", func(v string) error {
+	fs.Func("dispatch", "threads that handle messages: `workers|inline` (default workers)", func(v string) error {
 		switch v {
 		case "workers":
 			o.dispatch = engine.Workers
@@ -85,7 +85,7 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 	})
 	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
 	secure.register(fs)
-	fs.Func("drain-timeout", "`DURATION` that sessions have to end when SIGUSR2 has started a successor (default 30s)", func(v string) error {
+	fs.Func("drain-timeout", "`DURATION` in which sessions may end after SIGUSR2 has started a successor (default 30s)", func(v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < 0 {
 			return errors.New("must be a duration such as 30s, not below 0")
@@ -114,8 +114,8 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 	return o, err
 }
 
-// printUsage writes the flags' meaning to w, with the two dashes that this
-// program's documentation gives them.
+// printUsage writes the usage to w, with two dashes before each flag, as in this
+// program's documentation.
 func printUsage(fs *flag.FlagSet, w io.Writer) {
 	var defaults strings.Builder
 	fs.SetOutput(&defaults)
@@ -123,15 +123,15 @@ func printUsage(fs *flag.FlagSet, w io.Writer) {
 	fmt.Fprint(w, "usage: echo [flags]\n", strings.ReplaceAll("\n"+defaults.String(), "\n  -", "\n  --"))
 }
 
-// namedFlag writes package flag's error with the flag spelled as the usage
-// spells it, in one line even if the value holds several.
+// namedFlag formats an error of package flag with the flag as in the usage, in one
+// line even if the value contains several.
 func namedFlag(err error) error {
 	text := strings.NewReplacer("flag -", "flag --", " for -", " for --", ": -", ": --", "\n", `\n`).Replace(err.Error())
 	return errors.New(text)
 }
 
 // checkAddr refuses addresses that no machine can bind: the system's own
-// message for it would not say what was expected.
+// error would not describe the expected form.
 func checkAddr(addr string) error {
 	if name, ok := strings.CutPrefix(addr, unixPrefix); ok {
 		if name == "" || name == "@" {

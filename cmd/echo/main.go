@@ -8,13 +8,13 @@
 // HOST:PORT may be unix:PATH, without QUIC. A listening socket that systemd
 // passes (LISTEN_FDS) is served instead of --addr.
 //
-// When it can be connected to it prints one line on stdout, "ready" followed by
-// its endpoints as URLs; logs go to stderr. SIGINT and SIGTERM let it answer
-// what has arrived and exit with 0. SIGUSR2 starts the program anew and hands it
-// the listener, so that no connection is refused; this process exits when its
-// sessions have ended or --drain-timeout is over. See docs/RESTART.md. SIGHUP reads
-// the files of --tls-cert and --tls-key again, for connections to come. It exits with 2 when a flag or the address
-// makes no sense, and with 1 when it can't serve.
+// When it accepts connections, it prints one line on stdout: "ready", followed by its
+// endpoints as URLs. Logs go to stderr. After SIGINT or SIGTERM it answers the received
+// messages and exits with 0. SIGUSR2 starts the program again and passes the listener
+// to the new process, so that no connection is refused. The old process exits when its
+// sessions have ended or --drain-timeout is over; see docs/RESTART.md. SIGHUP reads the
+// files of --tls-cert and --tls-key again, for new connections. The exit code is 2 if a
+// flag or the address is invalid, and 1 if it can't serve.
 package main
 
 import (

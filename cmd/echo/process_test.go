@@ -20,7 +20,7 @@ var binaryDir string
 
 func removeBinary() {
 	if binaryDir != "" {
-		_ = os.RemoveAll(binaryDir) // a left-over in the temporary directory harms nobody
+		_ = os.RemoveAll(binaryDir) // a file left in the temporary directory is harmless
 	}
 }
 
@@ -48,8 +48,8 @@ func startProcess(t *testing.T, args ...string) *testkit.Process {
 	return testkit.StartProcess(t, path, args...)
 }
 
-// TestSignals checks that a signal lets the server answer what has arrived and
-// exit with 0 within 5 s, with idle, busy and unreading peers connected.
+// TestSignals checks that the server answers the received messages after a signal and
+// exits with 0 within 5 s, with idle, busy and unreading peers connected.
 func TestSignals(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestExitCodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(path, c.args...)
-		out, _ := cmd.CombinedOutput() // its exit code is what is checked
+		out, _ := cmd.CombinedOutput() // the test checks its exit code
 		if got := cmd.ProcessState.ExitCode(); got != c.code {
 			t.Errorf("%v: exit code %d, want %d; it printed: %s", c.args, got, c.code, out)
 		}

@@ -15,13 +15,13 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// handoverEnv tells a process that it follows on another one: the descriptors
-// of the listening socket and of the pipe on which to say that it is ready.
+// handoverEnv is set for a process that succeeds another one. Its value is the
+// descriptors of the listening socket and of the pipe for the ready message.
 const handoverEnv = "MILLRACE_HANDOVER"
 
 const (
 	successorPatience = 30 * time.Second // for a successor to be ready
-	goodbyePatience   = 3 * time.Second  // for QUIC's goodbyes
+	goodbyePatience   = 3 * time.Second  // to close the QUIC sessions
 	drainPoll         = 20 * time.Millisecond
 	readyWord         = "ready"
 
@@ -30,14 +30,14 @@ const (
 	handoverReadyFD    = 4
 )
 
-// inheritance is what this process got from the one that started it.
+// inheritance is the descriptors that this process got from its parent.
 type inheritance struct {
-	listener *os.File // nil: it binds its own
-	ready    *os.File // to the predecessor; nil if there is none; closed once it knows
+	listener *os.File // nil if it binds its own
+	ready    *os.File // to the predecessor; nil if there is none; closed after the ready message
 }
 
-// inherit takes what a predecessor or systemd passed on, so that no child finds
-// it again.
+// inherit takes the descriptors that a predecessor or systemd passed, and unsets the
+// variables, so that no child uses them again.
 func inherit() (in inheritance, err error) {
 	if v := os.Getenv(handoverEnv); v != "" {
 		_ = os.Unsetenv(handoverEnv) // it can't fail for a name like this
@@ -76,18 +76,19 @@ func (in *inheritance) close() {
 	}
 }
 
-// handedOver reports whether a predecessor waits until this process serves.
+// handedOver reports whether a predecessor waits for this process to serve.
 func (in *inheritance) handedOver() bool { return in.ready != nil }
 
-// sayReady lets the predecessor go. If it is gone already there is nobody to tell.
+// sayReady sends the ready message to the predecessor. A predecessor that has ended
+// doesn't need it.
 func (in *inheritance) sayReady() {
 	if in.ready != nil {
 		_, _ = in.ready.WriteString(readyWord)
 	}
 }
 
-// startSuccessor starts this program again, with the same arguments, from
-// wherever it lies now, hands it the listener, and returns when it serves.
+// startSuccessor starts the program at this program's path again, with the same
+// arguments, passes the listener to it, and returns when it serves.
 func startSuccessor(ctx context.Context, l *engine.Listener, logger *slog.Logger) error {
 	path, err := os.Executable()
 	if err != nil {
@@ -108,7 +109,7 @@ func startSuccessor(ctx context.Context, l *engine.Listener, logger *slog.Logger
 	cmd.ExtraFiles = []*os.File{socket, theirs}
 	cmd.Env = append(os.Environ(), handoverEnv+"="+handoverValue())
 	err = cmd.Start()
-	theirs.Close() // so that its end is the successor's alone
+	theirs.Close() // so that only the successor holds that end
 	if err != nil {
 		return err
 	}
@@ -117,11 +118,11 @@ func startSuccessor(ctx context.Context, l *engine.Listener, logger *slog.Logger
 		return errors.Join(err, cmd.Wait())
 	}
 	logger.Info("the successor serves", "pid", cmd.Process.Pid)
-	go func() { _ = cmd.Wait() }() // so that it is no zombie, should it end first
+	go func() { _ = cmd.Wait() }() // avoids a zombie if it ends first
 	return nil
 }
 
-// awaitReady reads a successor's word.
+// awaitReady waits for the ready message of a successor.
 func awaitReady(ctx context.Context, pipe *os.File) error {
 	ctx, cancel := context.WithTimeout(ctx, successorPatience)
 	defer cancel()
@@ -137,12 +138,12 @@ func awaitReady(ctx context.Context, pipe *os.File) error {
 	return nil
 }
 
-// retire leaves new connections to the successor, and returns when the last
-// session has ended, after opts.drainTimeout, or when ctx ends.
+// retire stops accepting, so that the successor gets new connections. It returns when the
+// last session has ended, after opts.drainTimeout, or when ctx ends.
 func (s *server) retire(ctx context.Context) {
 	_ = s.stream.SetUnlinkOnClose(false) // it fails only for true
 	s.stream.Close()
-	<-s.stream.Done() // else a connection could still come, and find nobody
+	<-s.stream.Done() // otherwise a connection could be accepted and then lost
 	// QUIC's port can't be shared: the sooner it is free the better.
 	if s.quic != nil {
 		limit, cancel := context.WithTimeout(ctx, goodbyePatience)

@@ -30,7 +30,7 @@ import (
 type lineage struct {
 	t     *testing.T
 	path  string // of the program, a copy that a test may replace
-	log   string // file of everybody's stderr
+	log   string // file for the stderr of all processes
 	ready chan []string
 	pids  []int
 }
@@ -42,7 +42,7 @@ func found(t *testing.T, files []*os.File, args ...string) *lineage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What a process leaves behind becomes this one's child, to be waited for.
+	// The children of an ended process become children of this one, which waits for them.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func found(t *testing.T, files []*os.File, args ...string) *lineage {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(l.path, args...)
-	if len(files) > 0 { // only the process itself knows its number
+	if len(files) > 0 { // only the process itself can set its process ID
 		cmd = exec.Command("/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, l.path}, args...)...)
 		cmd.Env = append(os.Environ(), "LISTEN_FDS="+strconv.Itoa(len(files)))
 	}
@@ -146,7 +146,7 @@ func (l *lineage) await(what string, done func() bool) {
 	}
 }
 
-// ended waits until the oldest process has exited, with 0 as far as can be told.
+// ended waits until the oldest process has exited, with 0 if its exit code is available.
 func (l *lineage) ended() {
 	l.t.Helper()
 	pid := l.pids[0]
@@ -259,7 +259,7 @@ func (l *load) stop(t *testing.T) {
 	}
 }
 
-// TestRestartRefusesNobody restarts ten times under load.
+// TestRestartRefusesNobody restarts ten times under load, and no connection is refused.
 func TestRestartRefusesNobody(t *testing.T) {
 	l := found(t, nil, "--addr", "127.0.0.1:0", "--drain-timeout", "1s")
 	endpoints := l.endpoints()
@@ -288,8 +288,8 @@ func TestRestartRefusesNobody(t *testing.T) {
 	l.ended()
 }
 
-// TestHazard17RestartKeepsTheSocketFile: the file stays while somebody serves it, and goes
-// with the last.
+// TestHazard17RestartKeepsTheSocketFile: the file stays while a process serves it, and the
+// last one removes it.
 func TestHazard17RestartKeepsTheSocketFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l := found(t, nil, "--addr", "unix:"+path)
@@ -315,7 +315,7 @@ func TestHazard17RestartKeepsTheSocketFile(t *testing.T) {
 	}
 }
 
-// TestRestartThatFails: a successor that doesn't come to serve changes nothing.
+// TestRestartThatFails: a successor that never serves changes nothing.
 func TestRestartThatFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	l := found(t, nil, "--addr", "unix:"+path)
@@ -337,7 +337,7 @@ func TestRestartThatFails(t *testing.T) {
 	l.ended()
 }
 
-// TestSystemdActivation serves a socket that somebody else has opened.
+// TestSystemdActivation serves a socket that another process has opened.
 func TestSystemdActivation(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

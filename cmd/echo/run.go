@@ -21,7 +21,7 @@ import (
 const (
 	exitServed  = 0 // ended by a signal, everything answered
 	exitFailed  = 1 // couldn't serve: a busy port, no more memory; or sessions were cut at the end
-	exitMisused = 2 // a flag or the address makes no sense
+	exitMisused = 2 // a flag or the address is invalid
 )
 
 // run is the program without its process: it serves until ctx ends and returns
@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Cores:    opts.cores,
 		Logger:   logger,
 	})
-	defer e.Close() // for the ways out before Serve, which closes it too
+	defer e.Close() // for returns before Serve, which closes it too
 	restarts := make(chan os.Signal, 1)
 	signal.Notify(restarts, syscall.SIGUSR2)
 	defer signal.Stop(restarts)
@@ -72,8 +72,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitServed
 }
 
-// streamProtocols are what the stream socket serves. A framing other than packets has no
-// first bytes to be told by, so it has the TCP port for itself.
+// streamProtocols are the protocols of the stream socket. A framing other than packets
+// can't be recognised by its first bytes, so it has the TCP port for itself.
 func streamProtocols(opts options) []engine.Protocol {
 	var p []engine.Protocol
 	if opts.tls != nil {
@@ -106,8 +106,8 @@ func endpoints(opts options, addr string) string {
 	return strings.Join(urls, " ")
 }
 
-// bindCode is the exit code for err, an address that can't be bound: one that
-// isn't this machine's makes no sense, a busy one may be free tomorrow.
+// bindCode is the exit code for err, an address that can't be bound: an address
+// of another machine is misuse, a busy one is a failure.
 func bindCode(err error) int {
 	var unknown *net.DNSError
 	if errors.As(err, &unknown) || errors.Is(err, syscall.EADDRNOTAVAIL) {

@@ -46,7 +46,7 @@ func TestMisuse(t *testing.T) {
 		{"--addr 127.0.0.1", "--addr"},
 		{"--addr 127.0.0.1:http-ish", "--addr"},
 		{"--addr 127.0.0.1:65536", "--addr"},
-		{"--addr 192.0.2.1:0", "--addr"}, // TEST-NET-1: nobody's
+		{"--addr 192.0.2.1:0", "--addr"}, // TEST-NET-1, never assigned
 		{"--addr unix:", "--addr"},
 		{"--drain-timeout soon", "--drain-timeout"},
 		{"--drain-timeout -1s", "--drain-timeout"},
@@ -103,7 +103,7 @@ func TestBusyPort(t *testing.T) {
 	}
 }
 
-// TestUnwritableStdout: nobody could know the port, so it is no use to serve.
+// TestUnwritableStdout: without its ready line the server is of no use, so it exits.
 func TestUnwritableStdout(t *testing.T) {
 	var stderr testkit.Buffer
 	if code := run(context.Background(), []string{"--addr", "127.0.0.1:0"}, brokenWriter{}, &stderr); code != exitFailed {
@@ -125,12 +125,12 @@ func TestHelp(t *testing.T) {
 	}
 	for _, name := range []string{"addr", "framing", "dispatch", "cores", "quic", "log-level", "drain-timeout"} {
 		if !strings.Contains(stdout.String(), "-"+name) {
-			t.Errorf("--help doesn't tell of --%s", name)
+			t.Errorf("--help doesn't describe --%s", name)
 		}
 	}
 }
 
-// TestLogLevel checks that the flag is heeded: only debug tells of each session.
+// TestLogLevel checks that the flag has an effect: only level debug logs each session.
 func TestLogLevel(t *testing.T) {
 	for level, told := range map[string]bool{"debug": true, "info": false} {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -149,7 +149,7 @@ func TestLogLevel(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		if got := strings.Contains(stderr.String(), "session ended"); got != told {
-			t.Errorf("--log-level %s: told of the session: %v; stderr: %s", level, got, stderr.String())
+			t.Errorf("--log-level %s: logged the session: %v; stderr: %s", level, got, stderr.String())
 		}
 	}
 }

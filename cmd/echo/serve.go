@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/millrace/quicbridge"
 )
 
-// server is an engine with what it listens on.
+// server is an engine with its listeners.
 type server struct {
 	engine *engine.Engine
 	opts   options
@@ -23,11 +23,11 @@ type server struct {
 
 	reloads <-chan os.Signal // to read the certificate files again
 
-	quic *engine.Listener // that has QUIC: stream, or one of its own; nil without
+	quic *engine.Listener // the listener with QUIC: stream, or a separate one; nil without
 }
 
 const (
-	quicPatience = 10 * time.Second // for the predecessor to leave its port
+	quicPatience = 10 * time.Second // for the predecessor to free its port
 	quicPause    = 10 * time.Millisecond
 )
 
@@ -58,12 +58,12 @@ func (s *server) listen(in *inheritance) (err error) {
 	return nil
 }
 
-// takeOver lets the predecessor go and then binds what it left. There is no way
-// back from here on, so a failure doesn't end the program.
+// takeOver sends the ready message and then binds the addresses that the predecessor
+// frees. The predecessor stops, so a failure doesn't end the program.
 func (s *server) takeOver(ctx context.Context, in *inheritance) {
 	in.sayReady()
 	in.close()
-	if err := s.stream.SetUnlinkOnClose(true); err != nil { // the file was its predecessor's
+	if err := s.stream.SetUnlinkOnClose(true); err != nil { // the predecessor owned the file
 		s.logger.Warn("the socket file will stay", "error", err)
 	}
 	if !s.opts.quic {
@@ -75,13 +75,13 @@ func (s *server) takeOver(ctx context.Context, in *inheritance) {
 	}
 }
 
-// listenQUIC binds the UDP port as soon as the predecessor has left it.
+// listenQUIC binds the UDP port as soon as the predecessor has freed it.
 func (s *server) listenQUIC(ctx context.Context) error {
 	addr := s.stream.Addr().String()
 	for deadline := time.Now().Add(quicPatience); ; {
 		free, err := net.ListenPacket("udp", addr)
 		if err == nil {
-			_ = free.Close() // it was only to see
+			_ = free.Close() // it was only a test
 			if s.quic, err = s.engine.Listen(addr, s.quicProtocol()); err == nil {
 				return nil
 			}

@@ -12,7 +12,7 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// tlsFlags are those of the certificate that TLS and QUIC show.
+// tlsFlags are the flags for the certificate of TLS and QUIC.
 type tlsFlags struct {
 	cert, key  string
 	selfSigned bool
@@ -26,7 +26,7 @@ func (f *tlsFlags) register(fs *flag.FlagSet) {
 	fs.BoolVar(&f.selfSigned, "tls-self-signed", false, "serve TLS and wss with a self-made certificate that no client can verify")
 }
 
-// protocol is the TLS that the flags ask for, its files read; nil without any.
+// protocol returns TLS as the flags configure it, with its files read; nil without any.
 func (f *tlsFlags) protocol() (*engine.TLSProtocol, error) {
 	switch {
 	case f.selfSigned && (f.cert != "" || f.key != ""):
@@ -45,8 +45,8 @@ func (f *tlsFlags) protocol() (*engine.TLSProtocol, error) {
 	return p, nil
 }
 
-// quicTLS lets QUIC show the certificates that TLS shows at the moment; nil, by
-// which it makes its own, without any.
+// quicTLS returns a configuration with the current certificates of TLS. It is nil if there
+// are none; QUIC then makes its own.
 func (o *options) quicTLS() *tls.Config {
 	if o.tls == nil {
 		return nil
@@ -57,7 +57,7 @@ func (o *options) quicTLS() *tls.Config {
 }
 
 // watchReloads returns a channel of the signal to read the certificate files
-// again. Without TLS the signal keeps its meaning, the end of the program.
+// again. Without TLS the signal ends the program, as by default.
 func (o *options) watchReloads() (reloads chan os.Signal, stop func()) {
 	reloads = make(chan os.Signal, 1)
 	if o.tls == nil {

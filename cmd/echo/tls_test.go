@@ -98,7 +98,7 @@ func TestTLSFlagsAreChecked(t *testing.T) {
 	}
 }
 
-// TestHangupReadsTheCertificateAgain: TLS and QUIC show the certificate of the
+// TestHangupReadsTheCertificateAgain: TLS and QUIC use the certificate of the
 // files, and the new one after SIGHUP.
 func TestHangupReadsTheCertificateAgain(t *testing.T) {
 	cert, key := newCertificate(t)
@@ -117,7 +117,7 @@ func TestHangupReadsTheCertificateAgain(t *testing.T) {
 	}
 }
 
-// shownByTLS is the name on the certificate that a TLS client gets.
+// shownByTLS returns the name on the certificate that a TLS client gets.
 func shownByTLS(t *testing.T, addr string) string {
 	t.Helper()
 	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
@@ -128,7 +128,7 @@ func shownByTLS(t *testing.T, addr string) string {
 	return conn.ConnectionState().PeerCertificates[0].Subject.CommonName
 }
 
-// shownByQUIC is the same for a QUIC client.
+// shownByQUIC does the same for a QUIC client.
 func shownByQUIC(t *testing.T, addr string) (name string) {
 	t.Helper()
 	c, err := client.Dial(context.Background(), "quic://"+addr, client.WithTLS(&tls.Config{

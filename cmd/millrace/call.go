@@ -95,8 +95,8 @@ func (c *call) ask(ctx context.Context) ([]byte, error) {
 		}
 		opts = append(opts, client.WithTLS(&tls.Config{RootCAs: roots}))
 	}
-	// What the server sends unasked is of no interest, and must not hold up the
-	// answer behind it.
+	// Other messages of the server are ignored. They must not delay the response
+	// after them.
 	opts = append(opts, client.WithHandler(engine.Callbacks{}))
 	conn, err := client.Dial(ctx, c.url, opts...)
 	if err != nil {
@@ -105,8 +105,8 @@ func (c *call) ask(ctx context.Context) ([]byte, error) {
 	defer conn.Close()
 	answer, err := conn.Request(ctx, c.payload)
 	if err != nil {
-		// A failed call has nothing left to say, and shall not outlast its timeout
-		// by an orderly goodbye.
+		// After a failed call no data is left to send, and an orderly close must not
+		// exceed the timeout.
 		conn.Session().Abort(err)
 	}
 	return answer, err

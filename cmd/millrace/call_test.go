@@ -20,8 +20,8 @@ func serveAll(t *testing.T, h engine.Handler) string {
 	return addr
 }
 
-// shout answers in upper case, and floods its caller first: what comes unasked
-// must not keep the answer from being printed.
+// shout answers in upper case, and floods its caller first: these messages must not
+// prevent the output of the answer.
 var shout = engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 	for range 2000 {
 		s.Send(make([]byte, 1024))
@@ -46,7 +46,7 @@ func TestCall(t *testing.T) {
 	}
 	stdout, stderr, code := invoke("call", "tcp://"+addr, "--", "--dashes")
 	if code != exitOK || stdout != "--DASHES\n" {
-		t.Errorf("a payload behind --: exit %d, stdout %q, stderr %q", code, stdout, stderr)
+		t.Errorf("a payload after --: exit %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
 

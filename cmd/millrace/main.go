@@ -2,8 +2,8 @@
 //
 //	millrace call URL PAYLOAD [--insecure] [--timeout 5s]
 //
-// sends one request and prints the answer. It exits 1 when that fails and 2
-// when it was called wrongly, with one line on standard error.
+// sends one request and prints the answer. The exit code is 1 if that fails
+// and 2 if the command line is wrong, with one line on standard error.
 package main
 
 import "os"

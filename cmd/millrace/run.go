@@ -16,10 +16,10 @@ const (
 	exitUsage  = 2
 )
 
-// lineBreaks makes one line of any text.
+// lineBreaks converts any text to one line.
 var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ")
 
-// usageError is a command line that can't be understood: nothing was done.
+// usageError is an invalid command line: nothing was done.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -29,7 +29,7 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Errorf(format, args...)}
 }
 
-// run is the whole program: args are those behind its name, and the result is
+// run is the whole program: args are the arguments after its name, and the result is
 // its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
@@ -61,7 +61,7 @@ func newRoot() *cobra.Command {
 			}
 			return nil
 		},
-		// A command without arguments shows what there is.
+		// A command without arguments prints its help.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -22,12 +22,12 @@ func TestHelp(t *testing.T) {
 	stdout, _, _ := invoke("call", "--help")
 	for _, word := range []string{"--insecure", "--timeout", "URL", "PAYLOAD", "quic://"} {
 		if !strings.Contains(stdout, word) {
-			t.Errorf("the help of call doesn't tell about %s: %q", word, stdout)
+			t.Errorf("the help of call doesn't describe %s: %q", word, stdout)
 		}
 	}
 }
 
-// A wrong command line is one line on stderr that names what is wrong, and 2.
+// A wrong command line gives one line on stderr that names the mistake, and exit code 2.
 func TestBadUsage(t *testing.T) {
 	for _, tc := range []struct {
 		args string
