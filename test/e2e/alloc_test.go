@@ -14,9 +14,9 @@ import (
 	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
-// TestNoAllocations holds the hot path (receive, dispatch, reply) to no
-// allocation a message, in the whole process: the client only writes bytes that
-// it has and compares what it reads.
+// TestNoAllocations checks that the hot path (receive, dispatch, reply) doesn't allocate
+// for a message. It counts in the whole process: the client only writes prepared bytes
+// and compares the bytes that it reads.
 func TestNoAllocations(t *testing.T) {
 	if testkit.RaceEnabled {
 		t.Skip("the race detector allocates on its own account")
@@ -24,8 +24,8 @@ func TestNoAllocations(t *testing.T) {
 	const (
 		batch   = 1000
 		batches = 200
-		// allowed is what may be allocated beside the messages in all: timers,
-		// a pool refilled after a collection.
+		// allowed is the number of other allocations in all: timers, and a pool
+		// refilled after a garbage collection.
 		allowed = batch * batches / 1000
 	)
 	for _, transport := range []string{"tcp", "ws"} {

@@ -33,24 +33,24 @@ var (
 	tooLarge  = []error{framing.ErrTooLarge}
 )
 
-// badStreams are what hostile or broken peers send on a TCP connection: raw
-// text, or bytes in hexadecimal after good ones. Each ends its session for a
-// reason, with last bytes that the peer gets.
+// badStreams are the input of hostile or broken peers on a TCP connection: raw text,
+// or bytes in hexadecimal after valid ones. Each ends its session for a reason, with
+// last bytes for the peer.
 var badStreams = []struct {
 	name   string
 	text   string  // sent first
 	hex    string  // sent then
-	reason []error // of OnClose, or of the refusal where no session came to be
+	reason []error // of OnClose, or of the refusal if no session was opened
 	stats  string  // the reason's name in the counters
 	open   bool    // the session was open
-	last   string  // what the peer gets at the end contains this
+	last   string  // the last bytes for the peer contain this
 }{
 	{"version 2 at once", "", "02", protocol, "protocol_error", false, ""},
 	{"version 2 later", "", pingPacket + "02", malformed, "protocol_error", true, "ping"},
 	{"a packet of type 3", "", "01000300 00000001 0000 00000000 0000", malformed, "protocol_error", true, ""},
 	{"compression 3", "", "01030100 00000001 0000 00000000 0000", malformed, "protocol_error", true, ""},
 	{"a payload of 4 GiB", "", "01000100 00000001 0000 ffffffff 0000", tooLarge, "too_large", true, ""},
-	{"lengths whose sum wraps", "", "01000100 00000001 ffff ffffffff 0000", tooLarge, "too_large", true, ""},
+	{"lengths with a sum that overflows", "", "01000100 00000001 ffff ffffffff 0000", tooLarge, "too_large", true, ""},
 	{"one byte too long", "", "01000100 00000001 0001 00100000 0000", tooLarge, "too_large", true, ""},
 	{"garbage", "EHLO localhost\r\n", "", protocol, "protocol_error", false, ""},
 	{"garbage before an upgrade", "\r\n" + upgradeRequest, "", protocol, "protocol_error", false, ""},
@@ -60,7 +60,7 @@ var badStreams = []struct {
 	{"an endless request", "GET /ws HTTP/1.1\r\nX: " + strings.Repeat("x", 17<<10), "", protocol, "protocol_error", false, "HTTP/1.1 431"},
 	{"an unmasked frame", upgradeRequest, "82 14" + pingPacket, protocol, "protocol_error", true, "\x88"},
 	{"reserved bits", upgradeRequest, "f2 94 00000000" + pingPacket, protocol, "protocol_error", true, "\x03\xea"},
-	{"text where packets go", upgradeRequest, "81 81 00000000 61", protocol, "protocol_error", true, "\x03\xeb"},
+	{"text on a packet path", upgradeRequest, "81 81 00000000 61", protocol, "protocol_error", true, "\x03\xeb"},
 	{"a message that is no packet", upgradeRequest, "82 81 00000000 61", protocol, "protocol_error", true, "\x03\xef"},
 	{"an over-long WebSocket message", upgradeRequest, "82 ff 0000000010000000 00000000", tooLarge, "too_large", true, "\x03\xf1"},
 }
@@ -109,8 +109,8 @@ func TestBadInput(t *testing.T) {
 	})
 }
 
-// sendUntilEnd sends b in pieces and returns all that the server says until it
-// ends the connection.
+// sendUntilEnd sends b in pieces and returns all bytes from the server until it ends
+// the connection.
 func sendUntilEnd(t *testing.T, addr string, b []byte, piece int) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -122,7 +122,7 @@ func sendUntilEnd(t *testing.T, addr string, b []byte, piece int) string {
 	for rest := b; len(rest) > 0; {
 		n := min(piece, len(rest))
 		if _, err := conn.Write(rest[:n]); err != nil {
-			break // the server has seen enough
+			break // the server has ended the connection
 		}
 		rest = rest[n:]
 	}

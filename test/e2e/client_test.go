@@ -19,15 +19,14 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// A peer is a client made of foreign parts, which packs and unpacks packets by
-// itself.
+// A peer is a client made of other libraries, with its own code for packets.
 type peer struct {
 	transport string
 	w         io.Writer
 	r         *bufio.Reader
 	close     func()
 
-	// pack appends what the transport sends for a packet.
+	// pack appends the transport's bytes for a packet.
 	pack func(dst, packet []byte) []byte
 	// next returns the bytes of the next packet, valid until the next call.
 	next func() ([]byte, error)
@@ -57,7 +56,7 @@ func dialTCP(t *testing.T, addr string) *peer {
 	return streamPeer("tcp", conn, func() { conn.Close() })
 }
 
-// streamPeer speaks packets back to back on rw.
+// streamPeer sends and receives packets back to back on rw.
 func streamPeer(transport string, rw io.ReadWriter, closeIt func()) *peer {
 	p := &peer{transport: transport, w: rw, r: bufio.NewReaderSize(rw, peerBuffer), close: closeIt}
 	p.pack = func(dst, packet []byte) []byte { return append(dst, packet...) }

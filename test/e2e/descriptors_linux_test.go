@@ -32,9 +32,9 @@ func execLimited(args []string) {
 }
 
 // TestHazard08AcceptSurvivesWantOfDescriptors fills a server up to its limit.
-// Its sessions go on, and as some of them end, those who wait get in.
+// Its sessions continue. When some of them end, waiting connections are accepted.
 func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
-	const limit = 100 // descriptors, of which the server needs some itself
+	const limit = 100 // descriptors; the server needs some of them itself
 	echo, err := echoBinary()
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
 			t.Fatalf("session %d of %d: %v", i+1, held, err)
 		}
 	}
-	// As many as leave may come in, and no more would fit.
+	// For each connection that ends, one more is accepted, and no more.
 	leaving := (limit - held) / 2
 	for _, p := range peers[:leaving] {
 		p.close()
@@ -86,7 +86,7 @@ func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
 		}
 		p.close()
 	}
-	testkit.Eventually(t, func() bool { return answered.Load() == limit }, "everybody was served")
+	testkit.Eventually(t, func() bool { return answered.Load() == limit }, "all connections were served")
 	late := dialTCP(t, testkit.HostPort(server.Endpoints[0]))
 	defer late.close()
 	if err := late.ask(1, "and me?"); err != nil {
@@ -95,7 +95,7 @@ func TestHazard08AcceptSurvivesWantOfDescriptors(t *testing.T) {
 }
 
 // settledCount waits until n hasn't changed for a while, and returns it. A count
-// taken too early is no false alarm: as many sessions did get in.
+// taken too early doesn't fail the test: that many sessions were accepted.
 func settledCount(n *atomic.Int64) int {
 	for {
 		before := n.Load()
@@ -174,7 +174,7 @@ func TestTenThousandSessions(t *testing.T) {
 	}
 }
 
-// isSocket says which sessions are WebSockets.
+// isSocket reports whether session i is a WebSocket.
 func isSocket(i int) bool { return i%10 == 0 }
 
 // greet makes session i's handshake, if it has one, and asks for the first time.
@@ -193,7 +193,7 @@ func greet(conn net.Conn, i int, request, response []byte) error {
 	return expectAs(conn, i, response)
 }
 
-// readUpgrade reads a positive answer to upgradeRequest and nothing behind it.
+// readUpgrade reads a positive answer to upgradeRequest and nothing after it.
 func readUpgrade(conn net.Conn) error {
 	var got []byte
 	for b := make([]byte, 1); !strings.HasSuffix(string(got), "\r\n\r\n"); {

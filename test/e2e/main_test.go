@@ -17,7 +17,7 @@ import (
 // with fewer descriptors.
 const limitedArg = "run-with-descriptor-limit"
 
-// runLimited does that and doesn't return. Nil where no test asks for it.
+// runLimited does that and doesn't return. It is nil if no test needs it.
 var runLimited func(args []string)
 
 func TestMain(m *testing.M) {
@@ -35,7 +35,7 @@ var echoDir string
 
 func removeEcho() {
 	if echoDir != "" {
-		_ = os.RemoveAll(echoDir) // a left-over in the temporary directory harms nobody
+		_ = os.RemoveAll(echoDir) // a file left in the temporary directory is harmless
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
-// noise is where payloads come from.
+// noise is the source of payloads.
 var noise = func() []byte {
 	b := make([]byte, 256<<10)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(b) // it never fails
@@ -46,7 +46,7 @@ func scripted(m *framing.Message, number, i int) {
 }
 
 // TestMillion sends a million messages over all transports at once to one
-// handler, as fast as they go, and checks each field of each answer and their
+// handler, as fast as possible, and checks each field of each answer and their
 // order. Under the race detector and with -short there are fewer.
 func TestMillion(t *testing.T) {
 	total := 1_000_000
@@ -56,7 +56,7 @@ func TestMillion(t *testing.T) {
 	serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 		h := new(echoHandler)
 		e, addr := startEngine(t, engine.Config{Handler: h, Dispatch: dispatch})
-		// Most travel by TCP and WebSocket, where they cost least.
+		// Most use TCP and WebSocket, because these cost least.
 		shares := []struct{ kind, sessions, percent int }{{0, 4, 50}, {1, 4, 40}, {2, 2, 10}}
 		var running sync.WaitGroup
 		sessions, sent := 0, 0
@@ -100,7 +100,7 @@ func (p *peer) exchange(number, count int) error {
 	go func() { written <- p.say(number, count) }()
 	err := p.hear(number, count)
 	if err != nil {
-		p.close() // or say might never end
+		p.close() // otherwise say might never end
 	}
 	return errors.Join(err, <-written)
 }

@@ -32,7 +32,7 @@ func TestPanic(t *testing.T) {
 		log := new(testkit.Buffer)
 		e, addr := startEngine(t, engine.Config{
 			Handler: h, Dispatch: dispatch, Cores: 1, Logger: slog.New(slog.NewTextHandler(log, nil)),
-			LingerTimeout: 200 * time.Millisecond, // these peers don't answer the server's goodbye
+			LingerTimeout: 200 * time.Millisecond, // these peers don't answer the server's close
 		})
 		var bystanders []*peer
 		for _, d := range dialers {
@@ -52,7 +52,7 @@ func TestPanic(t *testing.T) {
 			check(uint32(10 * (i + 1)))
 			p := d.dial(t, addr)
 			defer p.close()
-			// What was answered before the panic arrives; what follows isn't handled.
+			// Replies sent before the panic arrive; later messages aren't handled.
 			if err := p.ask(1, "before"); err != nil {
 				t.Fatal(err)
 			}
@@ -81,8 +81,8 @@ func TestPanic(t *testing.T) {
 	})
 }
 
-// checkPanicEnd checks what the peer hears, err being what its read returned: an
-// end on TCP, a code elsewhere.
+// checkPanicEnd checks the error that the peer's read returned: the end of the stream on
+// TCP, a code on other transports.
 func checkPanicEnd(t *testing.T, p *peer, err error) {
 	t.Helper()
 	var application *quic.ApplicationError
@@ -135,7 +135,7 @@ func TestPanicInOtherCallbacks(t *testing.T) {
 	})
 }
 
-// TestPlainTextSurvives sees a text session through its neighbor's panic.
+// TestPlainTextSurvives: a text session survives the panic of another session.
 func TestPlainTextSurvives(t *testing.T) {
 	h := &echoHandler{onMessage: func(_ *engine.Session, m *framing.Message) {
 		if string(m.Payload) == "panic" {

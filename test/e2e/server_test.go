@@ -32,11 +32,11 @@ func startEngine(t *testing.T, cfg engine.Config) (*engine.Engine, string) {
 	return e, addr
 }
 
-// echoHandler echoes, and watches what a handler is promised: for each session
-// OnOpen, then its messages one at a time, then OnClose once. It is the one
-// handler of all transports.
+// echoHandler echoes, and checks the guarantees for a handler: for each session
+// OnOpen, then its messages one at a time, then OnClose once. All transports use
+// this handler.
 type echoHandler struct {
-	// onMessage, where not nil, sees each message before it is answered.
+	// onMessage, if not nil, gets each message before it is answered.
 	onMessage func(s *engine.Session, m *framing.Message)
 
 	messages, opened atomic.Int64
@@ -55,7 +55,7 @@ type ending struct {
 // sessionKey finds a session's state among its values.
 type sessionKey struct{}
 
-// sessionState is what echoHandler knows of a session.
+// sessionState is echoHandler's record of a session.
 type sessionState struct {
 	busy   atomic.Bool // in a callback
 	closed atomic.Bool
@@ -134,7 +134,7 @@ func (h *echoHandler) awaitEnds(t *testing.T, n int) []ending {
 	return ends
 }
 
-// check fails the test for each promise that was broken.
+// check fails the test for each broken guarantee.
 func (h *echoHandler) check(t *testing.T) {
 	t.Helper()
 	h.mu.Lock()

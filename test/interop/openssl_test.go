@@ -1,5 +1,5 @@
-// Package interop talks to Millrace with software that others wrote. A test
-// whose tool is missing is skipped, and says so.
+// Package interop tests Millrace with software of other projects. A test is skipped,
+// with a message, if its tool is missing.
 package interop
 
 import (
@@ -26,9 +26,9 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// TestTLSKeyUpdate lets openssl change its keys in the middle of a session, and
-// ask the server to change its own (RFC 8446 section 4.6.3): the answer to that
-// is made while reading, and must come between the records of replies.
+// TestTLSKeyUpdate makes openssl change its keys during a session, and request a key
+// update of the server (RFC 8446 section 4.6.3). The server makes its answer while
+// reading, and must write it between the records of replies.
 func TestTLSKeyUpdate(t *testing.T) {
 	openssl := tool(t, "openssl")
 	_, addr := serve.Start(t, engine.Config{Handler: serve.Echo},
@@ -73,7 +73,7 @@ func TestTLSKeyUpdate(t *testing.T) {
 	}
 	say("before")
 	await("before")
-	for _, command := range []string{"k", "K", "k", "K", "K"} { // its own keys; its own and the server's
+	for _, command := range []string{"k", "K", "k", "K", "K"} { // k updates its own keys; K also requests an update of the server's
 		say(command)
 		await("KEYUPDATE")
 		say("after " + command)

@@ -1,9 +1,9 @@
 package tidy_test
 
 // The exceptions of each rule, each with its reason. A key is a file, a package's
-// folder, a function behind its package's folder, or a helper's name.
+// folder, a function after its package's folder, or a helper's name.
 
-const redesigned = "its inside is being redesigned; lines and comments are mended on the way"
+const redesigned = "the package is being redesigned, which also corrects lines and comments"
 
 var longFiles = map[string]string{}
 
@@ -18,7 +18,7 @@ var vagueComments = map[string]string{
 	"quicbridge": redesigned,
 }
 
-const later = "engine's and quicbridge's own, until their tests use testkit/serve"
+const later = "helpers of engine and quicbridge, until their tests use testkit/serve"
 
 var sameNames = map[string]string{
 	"ask":                   "a request over a kept connection there, on a QUIC stream here",

@@ -1,5 +1,4 @@
-// Package tidy_test holds the source tree to the rules of CONTRIBUTING.md that no
-// linter here checks.
+// Package tidy_test checks the rules of CONTRIBUTING.md that no linter here checks.
 package tidy_test
 
 import (
@@ -139,7 +138,7 @@ func TestFunctionsAreShort(t *testing.T) {
 	e.check(t)
 }
 
-// TestHelpersAreShared: a helper that two packages' tests need belongs into
+// TestHelpersAreShared: a helper that the tests of two packages need belongs in
 // internal/testkit. Helpers that do different things have different names.
 func TestHelpersAreShared(t *testing.T) {
 	declared := map[string]map[string]bool{} // the packages of each helper
@@ -167,7 +166,7 @@ func TestHelpersAreShared(t *testing.T) {
 	e.check(t)
 }
 
-// vague matches the relatives that leave open who acts, or on what.
+// vague matches relative pronouns without a definite subject or object.
 var vague = regexp.MustCompile(`(?i)\b(whoever|whatever)\b`)
 
 func TestCommentsNameTheirSubject(t *testing.T) {
