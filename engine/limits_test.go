@@ -132,7 +132,47 @@ func TestRefusalSpeaksTheProtocolOfThePeer(t *testing.T) {
 	_ = e.Close() // and waits for refused ones too
 }
 
+<<<<<<< ours
 // sorry is hello with a close that is an excuse.
+=======
+// TestRefusalsAreBounded refuses more connections than may be told so at a time.
+// Those that were told linger, because they stay open.
+func TestRefusalsAreBounded(t *testing.T) {
+	const bound = 64
+	e, addr := serve(t, engine.Config{Handler: echo, MaxSessions: 1, LingerTimeout: time.Hour}, sorry{hello{engine.Packets()}}, engine.Packets())
+	c := dial(t, addr)
+	_, _ = c.Write(ping)
+	expect(t, c, pong)
+	told := func() (net.Conn, bool) {
+		c := dial(t, addr)
+		_, _ = c.Write([]byte("hello"))
+		got, _ := io.ReadAll(io.LimitReader(c, int64(len("sorry: refused"))))
+		return c, string(got) == "sorry: refused"
+	}
+	var last net.Conn
+	for i := range bound {
+		var ok bool
+		if last, ok = told(); !ok {
+			t.Fatalf("the refused connection %d wasn't told so", i+1)
+		}
+	}
+	for range 3 {
+		if _, ok := told(); ok {
+			t.Errorf("more than %d refused connections were told so", bound)
+		}
+	}
+	if n := e.Stats().Active; n != 1+bound {
+		t.Errorf("%d sessions", n)
+	}
+	_ = last.Close()
+	waitFor(t, "its end", func() bool { return e.Stats().Active == bound })
+	if _, ok := told(); !ok {
+		t.Error("a refused connection wasn't told so though one has gone")
+	}
+}
+
+// sorry is hello whose goodbye is an excuse.
+>>>>>>> theirs
 type sorry struct{ hello }
 
 func (p sorry) Accept(s *engine.Session) engine.Codec {

@@ -112,6 +112,7 @@ func TestDeadlineOfASessionThatCameWhileTheLoopWasHeldUp(t *testing.T) {
 	}
 }
 
+<<<<<<< ours
 // TestPartialTimeout: a message that is begun must be completed, or grow by 16 KiB,
 // in PartialTimeout; a session that is silent between messages stays.
 func TestPartialTimeout(t *testing.T) {
@@ -125,5 +126,28 @@ func TestPartialTimeout(t *testing.T) {
 		if err := j.reason(t); !errors.Is(err, engine.ErrPartialTimeout) || !engine.Retryable(err) {
 			t.Fatal(err)
 		}
+=======
+// TestLateTimersLetTheSocketsGoFirst holds the loop up in a task for longer than
+// a session may be idle; its peer writes meanwhile. The timers are due in the
+// task behind, and must wait until the sockets have had their turn.
+func TestLateTimersLetTheSocketsGoFirst(t *testing.T) {
+	const idle = 500 * time.Millisecond
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		held := &slowAccept{in: make(chan struct{}), out: make(chan struct{})}
+		e, addr := serve(t, engine.Config{Handler: echo, Dispatch: d, Cores: 1, IdleTimeout: idle})
+		l, err := e.Listen("127.0.0.1:0", held)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := dial(t, addr)
+		_, _ = c.Write(ping)
+		expect(t, c, pong)
+		dial(t, l.Addr().String())
+		<-held.in // the loop stands in Accept, which a task called
+		_, _ = c.Write(ping)
+		time.Sleep(2 * idle)
+		close(held.out)
+		expect(t, c, pong)
+>>>>>>> theirs
 	})
 }
