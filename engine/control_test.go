@@ -84,40 +84,24 @@ func TestControlFramesKeepTheirOrder(t *testing.T) {
 // TestControlFramesAreBounded queues control frames for a peer that reads nothing.
 func TestControlFramesAreBounded(t *testing.T) {
 	const bound, frame = 4 << 10, 100
-	t.Run("session", func(t *testing.T) {
-		j := newJournal(nil)
-		_, addr := serve(t, engine.Config{Handler: j, Cores: 1, OutboxLimit: 64 << 20, OutboxSoftMark: 32 << 20})
-		dial(t, addr)
-		s := j.session(t)
-		for range 32 { // more than any socket takes
-			if err := s.Send(make([]byte, 1<<20)); err != nil {
-				t.Fatal(err)
-			}
+	j := newJournal(nil)
+	_, addr := serve(t, engine.Config{Handler: j, Cores: 1, OutboxLimit: 64 << 20, OutboxSoftMark: 32 << 20})
+	dial(t, addr)
+	s := j.session(t)
+	for range 32 { // more than any socket takes
+		if err := s.Send(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
 		}
-		var err error
-		queued := 0
-		for ; queued < 10*bound && err == nil; queued += frame {
-			err = s.SendControl(make([]byte, frame))
-		}
-		if !errors.Is(err, engine.ErrWouldBlock) || queued-frame > bound {
-			t.Errorf("%d bytes of control frames wait, then %v", queued-frame, err)
-		}
-		if s.Err() != nil {
-			t.Error(s.Err())
-		}
-	})
-	t.Run("outbox", func(t *testing.T) {
-		var o engine.Outbox
-		o.Init(&engine.Limits{MaxMessageSize: 1 << 20, OutboxSoftMark: 1 << 20, OutboxLimit: 1 << 20})
-		for o.Control(make([]byte, frame)) == nil && o.Pending() < 10*bound {
-		}
-		if n := o.Pending(); n > bound || n <= bound-frame {
-			t.Errorf("%d bytes of control frames wait", n)
-		}
-		o.Done(len(o.Next()))
-		if err := o.Control(make([]byte, frame)); err != nil {
-			t.Error("none wait, but one more is refused: ", err)
-		}
-		o.Discard(engine.ErrClosed)
-	})
+	}
+	var err error
+	queued := 0
+	for ; queued < 10*bound && err == nil; queued += frame {
+		err = s.SendControl(make([]byte, frame))
+	}
+	if !errors.Is(err, engine.ErrWouldBlock) || queued-frame > bound {
+		t.Errorf("%d bytes of control frames wait, then %v", queued-frame, err)
+	}
+	if s.Err() != nil {
+		t.Error(s.Err())
+	}
 }

@@ -37,11 +37,11 @@ func TestAcceptedConnectionMeetsShutdown(t *testing.T) {
 		if err := e.admit(netip.Addr{}); err != nil || !e.admission.beginHandshake(1) || !e.beginSession() {
 			t.Fatal("not admitted: ", err)
 		}
-		s := e.newSession(pair[0], netip.AddrPort{})
-		s.listener = l
+		s, c := newSocketSession(e, pair[0], netip.AddrPort{})
+		s.listener, c.stage = l, stageTLSOrPlain
 		e.stopAccepting()
 		_ = s.core.loop.Trigger(shutdownTask, s.core)
-		_ = s.core.loop.Trigger(attachTask, s)
+		_ = s.core.loop.Trigger(attachTask, c)
 		peer := os.NewFile(uintptr(pair[1]), "peer")
 		if n, err := peer.Read(make([]byte, 1)); n > 0 || err == nil {
 			t.Error(n, err)

@@ -132,9 +132,6 @@ func TestRefusalSpeaksTheProtocolOfThePeer(t *testing.T) {
 	_ = e.Close() // and waits for refused ones too
 }
 
-<<<<<<< ours
-// sorry is hello with a close that is an excuse.
-=======
 // TestRefusalsAreBounded refuses more connections than may be told so at a time.
 // Those that were told linger, because they stay open.
 func TestRefusalsAreBounded(t *testing.T) {
@@ -172,7 +169,6 @@ func TestRefusalsAreBounded(t *testing.T) {
 }
 
 // sorry is hello whose goodbye is an excuse.
->>>>>>> theirs
 type sorry struct{ hello }
 
 func (p sorry) Accept(s *engine.Session) engine.Codec {

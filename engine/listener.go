@@ -29,6 +29,7 @@ type Listener struct {
 	// Owned by the acceptor, once it is registered.
 	conn    reactor.Conn
 	backoff time.Duration // after the last failed accept
+	pausing bool          // a timer will accept again
 
 	closed atomic.Bool
 }

@@ -69,6 +69,10 @@ func (l *Listener) acceptFailed(err error) {
 		if l.backoff == 0 {
 			l.engine.cfg.Logger.Warn("accepting pauses", "addr", l.String(), "error", err)
 		}
+		if l.pausing {
+			return
+		}
+		l.pausing = true
 		l.backoff = min(max(2*l.backoff, minAcceptBackoff), maxAcceptBackoff)
 		time.AfterFunc(l.backoff, func() { _ = l.engine.acceptor.Trigger(acceptAgainTask, l) })
 	default:
@@ -77,7 +81,9 @@ func (l *Listener) acceptFailed(err error) {
 }
 
 func acceptAgainTask(arg any) error {
-	(*accepting)(arg.(*Listener)).OnEvent(reactor.Readable)
+	l := arg.(*Listener)
+	l.pausing = false
+	(*accepting)(l).OnEvent(reactor.Readable)
 	return nil
 }
 

@@ -112,7 +112,6 @@ func TestDeadlineOfASessionThatCameWhileTheLoopWasHeldUp(t *testing.T) {
 	}
 }
 
-<<<<<<< ours
 // TestPartialTimeout: a message that is begun must be completed, or grow by 16 KiB,
 // in PartialTimeout; a session that is silent between messages stays.
 func TestPartialTimeout(t *testing.T) {
@@ -126,7 +125,9 @@ func TestPartialTimeout(t *testing.T) {
 		if err := j.reason(t); !errors.Is(err, engine.ErrPartialTimeout) || !engine.Retryable(err) {
 			t.Fatal(err)
 		}
-=======
+	})
+}
+
 // TestLateTimersLetTheSocketsGoFirst holds the loop up in a task for longer than
 // a session may be idle; its peer writes meanwhile. The timers are due in the
 // task behind, and must wait until the sockets have had their turn.
@@ -148,6 +149,5 @@ func TestLateTimersLetTheSocketsGoFirst(t *testing.T) {
 		time.Sleep(2 * idle)
 		close(held.out)
 		expect(t, c, pong)
->>>>>>> theirs
 	})
 }
