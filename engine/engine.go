@@ -172,7 +172,7 @@ const cutGrace = 250 * time.Millisecond
 // ctx ends first, the remaining sessions are cut as by Close; the error gives their
 // number and wraps ctx's. If callbacks are still running 250 ms later, the error is
 // also ErrStillRunning, and the engine continues to close in the background. Shutdown
-// waits for callbacks, so do not call it from one: it would block until ctx ends.
+// waits for callbacks, so from a callback it returns only after ctx has ended.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.stopAccepting()
 	e.mu.Lock()
@@ -220,8 +220,8 @@ func shutdownTask(arg any) error {
 // Close drops every session at once (OnClose gets ErrClosed) and waits for running
 // callbacks and the engine's goroutines. It blocks for at most Config.ShutdownTimeout,
 // or DefaultShutdownTimeout if that is negative. Then it returns ErrStillRunning, and
-// the engine continues to close in the background. Close waits for callbacks, so do
-// not call it from one: it would block for that time. Later calls wait likewise.
+// the engine continues to close in the background. Close waits for callbacks, so from
+// a callback it returns only after that time. Later calls wait likewise.
 func (e *Engine) Close() error {
 	e.beginClose()
 	limit := e.cfg.ShutdownTimeout

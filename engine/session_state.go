@@ -21,10 +21,10 @@ import "fmt"
 //
 //	phase ->  handshake -> open -> held -> closing -> drained -> ended
 //
-//	  open, handshake   the peer ends its side, Shutdown, invalid bytes, idle: an end record follows the messages;
+//	  open, handshake   the peer ends its side, Shutdown, invalid bytes, idle: an end record follows;
 //	                    when it is handled: holds and an orderly reason -> held, else -> closing
 //	  held              the last Release -> closing
-//	  any of these      Close -> closing; a failed write -> drained, output broken: received bytes are still read;
+//	  any of these      Close -> closing; a failed write -> drained, broken: received bytes are read;
 //	                    Abort, a failed read, a slow consumer -> ended
 //	  closing           everything is written -> drained
 //	  drained           the peer's end was read, or LingerTimeout has passed -> ended
