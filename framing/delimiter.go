@@ -29,7 +29,7 @@ func (d Delimiter) delimiter() string {
 func (d Delimiter) Decode(b []byte, seen, max int, m *Message) (n int, err error) {
 	sep := d.delimiter()
 	w := window(b, max, len(sep))
-	// The delimiter may have begun in the last bytes that were seen.
+	// The delimiter may have begun in the last seen bytes.
 	from := min(seen-(len(sep)-1), len(w))
 	if from < 0 {
 		from = 0
@@ -46,11 +46,11 @@ func (d Delimiter) Decode(b []byte, seen, max int, m *Message) (n int, err error
 	return end + len(sep), nil
 }
 
-// Append implements Framer. It refuses a payload that wouldn't arrive as it is:
-// one that contains the delimiter, or whose end forms one together with the
-// start of the delimiter behind it ("x-" before "--" reads as "x" and "-").
-// It also refuses what no plain framing can carry: Ext, Compression, and the
-// flags that change a payload's meaning. ID, Type and BizType don't travel.
+// Append implements Framer. It refuses a payload that would not arrive unchanged:
+// one that contains the delimiter, or whose end forms a delimiter with the start of
+// the one after it ("x-" before "--" reads as "x" and "-"). Like all plain framings
+// it also refuses Ext, Compression, and the flags that change a payload's meaning.
+// It does not send ID, Type and BizType.
 func (d Delimiter) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := checkPlain(m); err != nil {
 		return dst, err
@@ -67,17 +67,16 @@ func (d Delimiter) Append(dst []byte, m *Message) ([]byte, error) {
 	return append(dst, sep...), nil
 }
 
-// index returns where sep first stands in b, or -1. It looks at b as a string
-// for the length of the call: turning sep into bytes instead, for bytes.Index,
-// would allocate when sep is longer than 32 bytes.
+// index returns the offset of the first sep in b, or -1. It converts b to a string
+// without a copy, for the duration of the call. To convert sep to bytes instead,
+// for bytes.Index, would allocate if sep is longer than 32 bytes.
 func index(b []byte, sep string) int {
 	return strings.Index(unsafe.String(unsafe.SliceData(b), len(b)), sep)
 }
 
-// endsEarly reports whether payload + sep has an occurrence of sep that begins
-// in the payload and ends in the real delimiter. That takes a delimiter whose
-// start is also its end: if its first k bytes are the payload's last, the rest
-// of it must be the beginning of sep again.
+// endsEarly reports whether payload + sep contains a sep that begins in the payload
+// and ends in the real delimiter. That needs a k for which the payload ends with
+// the first k bytes of sep, and the rest of sep is also a prefix of sep.
 func endsEarly(payload []byte, sep string) bool {
 	for k := min(len(sep)-1, len(payload)); k > 0; k-- {
 		if strings.HasPrefix(sep, sep[k:]) && string(payload[len(payload)-k:]) == sep[:k] {

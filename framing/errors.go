@@ -2,18 +2,18 @@ package framing
 
 import "errors"
 
-// Errors that every Framer's errors wrap. Tell them apart with errors.Is.
+// Every error of a Framer wraps one of these. Compare them with errors.Is.
 var (
-	// ErrTooLarge is a frame above the message limit, as declared by its
-	// header or as grown without an end.
+	// ErrTooLarge is a frame above the message limit: its header declares a larger
+	// size, or it has grown beyond the limit without an end.
 	ErrTooLarge = errors.New("framing: message too large")
 
-	// ErrMalformed is a frame that breaks its format.
+	// ErrMalformed is a frame that violates its format.
 	ErrMalformed = errors.New("framing: malformed frame")
 
 	// ErrUnencodable is a message that the framing can't carry.
 	ErrUnencodable = errors.New("framing: message can't be encoded")
 
-	// ErrConfig is a framer whose settings make no framing.
+	// ErrConfig is a framer with invalid settings.
 	ErrConfig = errors.New("framing: invalid setting")
 )

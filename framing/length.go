@@ -15,8 +15,8 @@ type LengthPrefix struct {
 	// means 4. Leave it 0 with Varint.
 	Size int
 
-	// LittleEndian puts the length's lowest byte first; the default is the
-	// highest. Leave it false with Varint.
+	// LittleEndian puts the length's lowest byte first. By default the highest byte
+	// is first. Leave it false with Varint.
 	LittleEndian bool
 
 	// Varint writes the length as an unsigned LEB128 number instead: seven bits
@@ -27,9 +27,8 @@ type LengthPrefix struct {
 
 var _ Framer = LengthPrefix{}
 
-// Validate returns an error that wraps ErrConfig and names the field if the
-// settings make no framing. A framer that Validate refuses refuses every
-// message.
+// Validate returns an error that wraps ErrConfig and names the field, if the
+// settings are invalid. A framer with invalid settings refuses every message.
 func (l LengthPrefix) Validate() error {
 	if l.valid() {
 		return nil
@@ -44,11 +43,10 @@ func (l LengthPrefix) Validate() error {
 	}
 }
 
-// Decode implements Framer. It reads the length again on each call, so it needs
-// no seen. A length above max is ErrTooLarge as soon as it is whole, also one
-// that would be negative as an int64. A varint of more than 64 bits or in a
-// longer form than it needs is ErrMalformed, and so is everything if Validate
-// fails.
+// Decode implements Framer. It reads the length again on each call, so it ignores
+// seen. A length above max is ErrTooLarge as soon as the length is complete, also
+// one that would be negative as an int64. A varint of more than 64 bits, or not in
+// its shortest form, is ErrMalformed. If Validate fails, all input is ErrMalformed.
 func (l LengthPrefix) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	if !l.valid() {
 		return 0, fmt.Errorf("%w: %w", ErrMalformed, l.Validate())
@@ -64,7 +62,7 @@ func (l LengthPrefix) Decode(b []byte, _, max int, m *Message) (n int, err error
 		return 0, err
 	}
 	if length > math.MaxInt64 || int64(length) > int64(max) {
-		return 0, fmt.Errorf("%w: length prefix says %d bytes, limit %d", ErrTooLarge, length, max)
+		return 0, fmt.Errorf("%w: length prefix of %d bytes, limit %d", ErrTooLarge, length, max)
 	}
 	if int64(len(b)-head) < int64(length) {
 		return 0, nil
@@ -74,8 +72,8 @@ func (l LengthPrefix) Decode(b []byte, _, max int, m *Message) (n int, err error
 	return end, nil
 }
 
-// Need returns the size in bytes of the frame at the start of b, from its length; 0
-// if that isn't whole, or Decode refuses it whatever its limit.
+// Need returns the size in bytes of the frame at the start of b, from its length.
+// It returns 0 if the length isn't complete, or if Decode refuses it for every max.
 func (l LengthPrefix) Need(b []byte) int {
 	if !l.valid() {
 		return 0
@@ -93,8 +91,8 @@ func (l LengthPrefix) Need(b []byte) int {
 	return head + int(length)
 }
 
-// decodeFixed reads a length of Size bytes. head is how many bytes it took, 0
-// if they haven't all arrived.
+// decodeFixed reads a length of Size bytes. head is the size of the length in
+// bytes, 0 if they haven't all arrived.
 func (l LengthPrefix) decodeFixed(b []byte) (length uint64, head int) {
 	head = l.width()
 	if len(b) < head {
@@ -116,7 +114,7 @@ func (l LengthPrefix) decodeFixed(b []byte) (length uint64, head int) {
 // decodeVarint is decodeFixed for a varint.
 func decodeVarint(b []byte) (length uint64, head int, err error) {
 	for i, c := range b {
-		// The tenth byte has room for the 64th bit and nothing else.
+		// The tenth byte holds the 64th bit and nothing else.
 		if i == binary.MaxVarintLen64-1 && c > 1 {
 			return 0, 0, fmt.Errorf("%w: length prefix of more than 64 bits", ErrMalformed)
 		}
@@ -131,9 +129,9 @@ func decodeVarint(b []byte) (length uint64, head int, err error) {
 	return 0, 0, nil
 }
 
-// Append implements Framer. A payload whose length doesn't fit the prefix is
-// refused, and so is what no plain framing can carry: Ext, Compression, and the
-// flags that change a payload's meaning. ID, Type and BizType don't travel.
+// Append implements Framer. It refuses a payload whose length doesn't fit the
+// prefix. Like all plain framings it also refuses Ext, Compression, and the flags
+// that change a payload's meaning. It does not send ID, Type and BizType.
 func (l LengthPrefix) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := checkPlain(m); err != nil {
 		return dst, err
@@ -149,7 +147,7 @@ func (l LengthPrefix) Append(dst []byte, m *Message) ([]byte, error) {
 	}
 	head := l.width()
 	if head < 8 && length>>(8*head) != 0 {
-		return dst, fmt.Errorf("%w: payload of %d bytes, more than %d bytes of length can say", ErrUnencodable, length, head)
+		return dst, fmt.Errorf("%w: payload of %d bytes, its length doesn't fit %d bytes", ErrUnencodable, length, head)
 	}
 	dst = reserve(dst, head+len(m.Payload))
 	switch length = l.order(length); head {
@@ -181,8 +179,8 @@ func (l LengthPrefix) width() int {
 	return l.Size
 }
 
-// order turns a length of width bytes in the wire's order into one that is
-// big-endian, and back.
+// order converts a length of width bytes between the wire's byte order and
+// big-endian.
 func (l LengthPrefix) order(length uint64) uint64 {
 	if l.LittleEndian {
 		return bits.ReverseBytes64(length) >> (64 - 8*l.width())

@@ -5,27 +5,26 @@ import (
 	"fmt"
 )
 
-// Line is text in lines, each a OneWay message. A line feed (0x0A) ends a line
-// and isn't part of the payload; neither is one carriage return (0x0D) right
-// before it. Any other carriage return is data, and so is every other byte:
-// Line doesn't ask for UTF-8.
+// Line is text in lines, each a OneWay message. A line feed (0x0A) ends a line. It
+// is not part of the payload, and neither is one carriage return (0x0D) right
+// before it. Any other carriage return is data, and so is every other byte: Line
+// does not require UTF-8.
 //
-// Append ends a line with a line feed alone. Only a payload that itself ends in
-// a carriage return gets both, so that the peer's Line strips the right one.
-// For a protocol that wants both bytes always, take Delimiter{Bytes: "\r\n"}.
+// Append ends a line with a line feed alone. Only if the payload itself ends in a
+// carriage return, Append adds another one, because the peer's Line strips one. For
+// a protocol that always requires both bytes, use Delimiter{Bytes: "\r\n"}.
 //
 // The zero value is ready to use.
 type Line struct {
-	// KeepCR leaves the carriage return before the line feed in the payload,
-	// and makes Append write nothing but the payload and a line feed. An echo
-	// is then exact to the byte. Default false.
+	// KeepCR leaves the carriage return before the line feed in the payload, and
+	// makes Append write only the payload and a line feed. Then an echo is exact to
+	// the byte. Default false.
 	KeepCR bool
 }
 
 var _ Framer = Line{}
 
-// Decode implements Framer. max bounds the payload, so the line ending doesn't
-// count.
+// Decode implements Framer. max bounds the payload; the line ending does not count.
 func (l Line) Decode(b []byte, seen, max int, m *Message) (n int, err error) {
 	w := window(b, max, len("\r\n"))
 	from := min(seen, len(w))
@@ -54,9 +53,9 @@ func (l Line) text(line []byte) []byte {
 	return line
 }
 
-// Append implements Framer. A payload with a line feed in it is refused, and so
-// is what no plain framing can carry: Ext, Compression, and the flags that
-// change a payload's meaning. ID, Type and BizType don't travel.
+// Append implements Framer. It refuses a payload with a line feed in it. Like all
+// plain framings it also refuses Ext, Compression, and the flags that change a
+// payload's meaning. It does not send ID, Type and BizType.
 func (l Line) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := checkPlain(m); err != nil {
 		return dst, err

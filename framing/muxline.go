@@ -7,22 +7,22 @@ import (
 	"unicode/utf8"
 )
 
-// Role tells a framing which end of the conversation it decodes for, where the
-// bytes are the same both ways.
+// Role is the side of the connection for which a framing decodes, if frames look
+// the same in both directions.
 type Role bool
 
 const (
-	Server Role = false // what arrives is a Request
-	Client Role = true  // what arrives is a Response
+	Server Role = false // decodes Requests
+	Client Role = true  // decodes Responses
 )
 
-// muxLineIDSize is the size in bytes of the id that each line starts with.
+// muxLineIDSize is the size in bytes of the ID at the start of each line.
 const muxLineIDSize = 4
 
-// MuxLine is lines of UTF-8 with an id, so that answers may come in any order:
-// four bytes of id, big-endian, then the text, then a line feed (docs/WIRE.md
-// section 2). Four bytes of id may contain line feeds. A carriage return is
-// data. The zero value is a server's and ready to use.
+// MuxLine is lines of UTF-8 with an ID, so that responses may arrive in any order:
+// four bytes of ID, big-endian, then the text, then a line feed (docs/WIRE.md
+// section 2). The ID may contain line feeds. A carriage return is data. The zero
+// value is for a server, and ready to use.
 type MuxLine struct {
 	// Role is Server (the default) to decode Requests and encode Responses, or
 	// Client to decode Responses and encode Requests.
@@ -31,8 +31,8 @@ type MuxLine struct {
 
 var _ Framer = MuxLine{}
 
-// Decode implements Framer. max bounds the text; neither the id nor the line
-// feed counts. Text that isn't UTF-8 is ErrMalformed.
+// Decode implements Framer. max bounds the text; neither the ID nor the line feed
+// counts. Text that isn't UTF-8 is ErrMalformed.
 func (l MuxLine) Decode(b []byte, seen, max int, m *Message) (n int, err error) {
 	w := window(b, max, muxLineIDSize+len("\n"))
 	from := seen
@@ -60,11 +60,11 @@ func (l MuxLine) Decode(b []byte, seen, max int, m *Message) (n int, err error) 
 	return end + 1, nil
 }
 
-// Append implements Framer. The direction says what a line is, so m.Type is
-// ignored, and BizType doesn't travel. A payload that has a line feed in it or
-// isn't UTF-8 is refused, and so is what no plain framing can carry: Ext,
-// Compression, and the flags that change a payload's meaning (a cancelled or a
-// failed request has no form here).
+// Append implements Framer. It refuses a payload that has a line feed in it or
+// isn't UTF-8. Like all plain framings it also refuses Ext, Compression, and the
+// flags that change a payload's meaning (the format has no cancelled or failed
+// requests). It ignores m.Type, because Role determines the type of a line, and
+// does not send BizType.
 func (MuxLine) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := checkPlain(m); err != nil {
 		return dst, err

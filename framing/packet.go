@@ -12,24 +12,24 @@ import (
 // extension header follows it, and then the payload.
 const PacketHeaderSize = packet.HeaderSize
 
-// Packet is the default framing: a 16-byte header that carries every field of a
-// Message but Stream, Text and Datagram, then Ext, then Payload (docs/WIRE.md
-// section 1).
+// Packet is the default framing: a 16-byte header, then Ext, then Payload
+// (docs/WIRE.md section 1). It carries every field of a Message except Stream, Text
+// and Datagram.
 //
-// Compressed and fragmented packets, and flag bits without a name, pass through
-// untouched: Compression and Flags say what the payload is. The zero value is
-// ready to use.
+// Compressed and fragmented packets, and flag bits without a name, are passed on
+// unchanged; see Message.Compression and Message.Flags. The zero value is ready to
+// use.
 type Packet struct{}
 
 var _ Framer = Packet{}
 
-// Decode implements Framer. It reads the header again on each call, so it needs
-// no seen.
+// Decode implements Framer. It reads the header again on each call, so it ignores
+// seen.
 //
-// A wrong version is reported from the first byte on: a peer that speaks
-// something else may never send sixteen. Once the header is whole, Ext plus
-// Payload above max is ErrTooLarge, and a type or a compression that doesn't
-// exist is ErrMalformed, before any byte behind the header has arrived.
+// A wrong version is ErrMalformed from the first byte on, because a peer with
+// another protocol may never send sixteen bytes. As soon as the header is complete,
+// Ext plus Payload above max is ErrTooLarge, and an undefined type or compression
+// is ErrMalformed.
 func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	if len(b) < PacketHeaderSize {
 		return 0, packetStart(b)
@@ -46,8 +46,8 @@ func (Packet) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	return n, nil
 }
 
-// Need returns the size in bytes of the packet at the start of b, from its header; 0
-// if that isn't whole, or Decode refuses it whatever its limit.
+// Need returns the size in bytes of the packet at the start of b, from its header.
+// It returns 0 if the header isn't complete, or if Decode refuses it for every max.
 func (Packet) Need(b []byte) int {
 	if len(b) < PacketHeaderSize {
 		return 0
@@ -59,8 +59,8 @@ func (Packet) Need(b []byte) int {
 	return n
 }
 
-// fillPacket sets every field of m to those of the packet with header h. body is
-// the bytes behind the header, which m aliases. Any larger, and it would not be
+// fillPacket sets every field of m from the packet with header h. body holds the
+// bytes after the header; m aliases it. The function is just small enough to be
 // inlined.
 func fillPacket(m *Message, h packet.Header, body []byte) {
 	m.Payload = body
@@ -78,7 +78,7 @@ func fillPacket(m *Message, h packet.Header, body []byte) {
 	}
 }
 
-// packetStart judges a packet of which less than the header has arrived.
+// packetStart checks a packet whose header isn't complete.
 func packetStart(b []byte) error {
 	if len(b) > 0 && b[0] != packet.Version {
 		return packetMalformed("version", b[0])
@@ -86,10 +86,11 @@ func packetStart(b []byte) error {
 	return nil
 }
 
-// packetRefused says why Decode refuses the whole header at the start of b; it
-// stands apart so that accepted packets pay nothing for the making of errors.
-// The order counts: the version tells whether the length means anything, and a
-// length that lies is refused before anything else is looked at.
+// packetRefused returns the reason why Decode refuses the complete header at the
+// start of b. It is a separate function, so that the hot path does not contain the
+// formatting of errors. The order of the checks matters: without the right version
+// the lengths have no meaning, and a length above the limit takes precedence over
+// the other fields.
 func packetRefused(b []byte, max int) error {
 	if b[0] != packet.Version {
 		return packetMalformed("version", b[0])
@@ -104,7 +105,7 @@ func packetRefused(b []byte, max int) error {
 	return packetMalformed("compression", b[1])
 }
 
-// packetMalformed describes a header field whose value the format doesn't have.
+// packetMalformed returns the error for a header field with an undefined value.
 func packetMalformed(field string, value uint8) error {
 	return fmt.Errorf("%w: packet %s %d", ErrMalformed, field, value)
 }
@@ -114,21 +115,21 @@ func (Packet) Append(dst []byte, m *Message) ([]byte, error) {
 	return AppendPacket(dst, m)
 }
 
-// AppendPacket appends m to dst as one packet and returns the longer slice. It
-// copies m's bytes and keeps none of them, allocates only if dst lacks the
-// capacity, and then once. It never blocks and may be called from anywhere.
+// AppendPacket appends m to dst as one packet and returns the extended slice. It
+// copies m's bytes and keeps none of them. It allocates only if dst lacks the
+// capacity, and then once. It never blocks and may be called from any goroutine.
 //
-// An Ext above 65,535 bytes, a Payload above 4,294,967,295 bytes, and a Type or
-// Compression that the format doesn't have are errors that wrap ErrUnencodable;
-// dst then comes back as it was.
+// An Ext above 65,535 bytes, a Payload above 4,294,967,295 bytes, and an undefined
+// Type or Compression are errors that wrap ErrUnencodable. Then dst is returned
+// unchanged.
 func AppendPacket(dst []byte, m *Message) ([]byte, error) {
 	if len(m.Ext) > math.MaxUint16 || uint64(len(m.Payload)) > math.MaxUint32 ||
 		m.Type > Response || m.Compression > CompressionZlib {
 		return dst, packetUnencodable(m)
 	}
 	if size := PacketHeaderSize + len(m.Ext) + len(m.Payload); cap(dst)-len(dst) < size {
-		// Once more from the start, so that the usual way through has no call
-		// in its middle that would push everything out of the registers.
+		// Start again with the larger dst. A call in the middle of the common path
+		// would make the compiler spill all registers there.
 		return AppendPacket(grow(dst, size), m)
 	}
 	at := len(dst)
@@ -143,7 +144,7 @@ func AppendPacket(dst []byte, m *Message) ([]byte, error) {
 	return append(dst, m.Payload...), nil
 }
 
-// packetUnencodable says which field AppendPacket refused.
+// packetUnencodable returns the error for the field that AppendPacket refused.
 func packetUnencodable(m *Message) error {
 	switch {
 	case m.Type > Response:

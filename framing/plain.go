@@ -5,19 +5,19 @@ import (
 	"slices"
 )
 
-// The plain framings are all but Packet: on the wire they have a payload, and
-// MuxLine an ID, but no place for the other fields of a Message. What only
-// describes a message (Type, BizType, FlagHighPriority, flags without a name)
-// stays behind when they encode it. What is data, or changes how the payload is
-// to be read, must not get lost in silence, so it is refused.
+// The plain framings are all except Packet: on the wire they have a payload, and
+// MuxLine an ID, but none of the other fields of a Message. They drop the fields
+// that only describe a message (Type, BizType, FlagHighPriority, flags without a
+// name). They refuse a message with other data (Ext), or with fields that change
+// how its payload must be read, because that must not get lost in silence.
 
-// plainRefused are the flags without which a payload means something else: a
-// part would pass for the whole, an error for an answer, a cancellation for an
-// empty request.
+// plainRefused are the flags that change the meaning of a payload. Without them the
+// peer would take a fragment for a whole message, an error for a response, or a
+// cancellation for an empty request.
 const plainRefused = FlagFragmented | FlagFailed | FlagMore | FlagCancel
 
-// checkPlain returns an error that wraps ErrUnencodable when a plain framing
-// would lose something that m can't do without.
+// checkPlain returns an error that wraps ErrUnencodable if a plain framing would
+// lose an essential field of m.
 func checkPlain(m *Message) error {
 	if len(m.Ext) == 0 && m.Compression == CompressionNone && m.Flags&plainRefused == 0 {
 		return nil
@@ -25,8 +25,8 @@ func checkPlain(m *Message) error {
 	return plainError(m)
 }
 
-// plainError says which field checkPlain refused. It stands apart so that the
-// check itself is small enough to be inlined.
+// plainError returns the error for the field that checkPlain refused. It is a
+// separate function, so that checkPlain is small enough to be inlined.
 func plainError(m *Message) error {
 	switch {
 	case len(m.Ext) != 0:
@@ -38,9 +38,9 @@ func plainError(m *Message) error {
 	}
 }
 
-// fillPlain sets every field of *m, so that nothing of an earlier message
-// shines through. Field by field, because the compiler builds a composite
-// literal on the stack first and then copies it, at twice the cost.
+// fillPlain sets every field of *m, so that no field of an earlier message remains.
+// It does so field by field, because the compiler builds a composite literal on the
+// stack first and then copies it, at twice the cost.
 func fillPlain(m *Message, payload []byte, t Type, id uint32) {
 	m.Payload = payload
 	m.Ext = nil
@@ -54,9 +54,9 @@ func fillPlain(m *Message, payload []byte, t Type, id uint32) {
 	m.Datagram = false
 }
 
-// window returns the start of b that a frame of max payload bytes and overhead
-// bytes around them can take. Searching only there bounds the work that an
-// endless frame can cause, however much of it is in b.
+// window returns the part of b that a frame of max payload bytes and overhead bytes
+// around them can occupy. A search of only that part bounds the work that a frame
+// without an end can cause.
 func window(b []byte, max, overhead int) []byte {
 	if len(b)-overhead > max {
 		return b[:max+overhead]
@@ -64,13 +64,12 @@ func window(b []byte, max, overhead int) []byte {
 	return b
 }
 
-// endless describes a frame that has grown beyond max without ending.
+// endless returns the error for a frame that has grown beyond max without an end.
 func endless(kind string, max int) error {
 	return fmt.Errorf("%w: %s without an end, limit %d", ErrTooLarge, kind, max)
 }
 
-// reserve returns dst with room for n more bytes behind its length, and
-// allocates at most once.
+// reserve returns dst with capacity for n more bytes. It allocates at most once.
 func reserve(dst []byte, n int) []byte {
 	if cap(dst)-len(dst) < n {
 		return grow(dst, n)
@@ -78,8 +77,8 @@ func reserve(dst []byte, n int) []byte {
 	return dst
 }
 
-// grow is reserve's rare case. Inlined it would make every caller's common case
-// slower.
+// grow is the rare case of reserve. Inlined, it would make the common case of every
+// caller slower.
 //
 //go:noinline
 func grow(dst []byte, n int) []byte {

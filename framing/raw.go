@@ -2,16 +2,16 @@ package framing
 
 import "fmt"
 
-// Raw has no boundaries: the bytes that have arrived are one OneWay message, and
-// the network decides where it is cut. The bytes and their order are all that
-// arrives unchanged. The zero value is ready to use.
+// Raw has no boundaries: the bytes that have arrived are one OneWay message. The
+// network may split and join messages; only the bytes and their order arrive
+// unchanged. The zero value is ready to use.
 type Raw struct{}
 
 var _ Framer = Raw{}
 
-// Decode implements Framer. A message is all of b, or its first max bytes if
-// there are more. It needs no seen. Only max 0 is ErrTooLarge, because then no
-// byte can ever be delivered.
+// Decode implements Framer. A message is all of b, or its first max bytes if there
+// are more. Decode ignores seen. Only max 0 is ErrTooLarge, because then no byte
+// can ever be delivered.
 func (Raw) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	n = min(len(b), max)
 	if n <= 0 {
@@ -24,10 +24,9 @@ func (Raw) Decode(b []byte, _, max int, m *Message) (n int, err error) {
 	return n, nil
 }
 
-// Append implements Framer. An empty payload appends nothing, so the peer
-// gets no message from it. What no plain framing can carry is refused: Ext,
-// Compression, and the flags that change a payload's meaning. ID, Type and
-// BizType don't travel.
+// Append implements Framer. For an empty payload it appends nothing, so the peer
+// gets no message. Like all plain framings it refuses Ext, Compression, and the
+// flags that change a payload's meaning. It does not send ID, Type and BizType.
 func (Raw) Append(dst []byte, m *Message) ([]byte, error) {
 	if err := checkPlain(m); err != nil {
 		return dst, err
