@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// BenchmarkAlone is the cost of the instructions: one goroutine produces batches of 64 records and consumes them.
+// BenchmarkAlone is the cost of the instructions: one goroutine produces batches of 64 records and
+// consumes them.
 func BenchmarkAlone(b *testing.B) {
 	for _, size := range []int{64, 1024} {
 		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
@@ -31,8 +32,8 @@ func BenchmarkAlone(b *testing.B) {
 	}
 }
 
-// BenchmarkThroughput is one consumer, parking when idle, against one producer or more, each on a thread of its own as
-// far as there are CPUs. A producer that finds the ring full yields.
+// BenchmarkThroughput is one consumer, parking when idle, against one producer or more, each on a
+// thread of its own as far as there are CPUs. A producer that finds the ring full yields.
 func BenchmarkThroughput(b *testing.B) {
 	for _, producers := range []int{1, 2} {
 		for _, size := range []int{64, 1024} {
@@ -99,8 +100,8 @@ func BenchmarkWakeIdle(b *testing.B) {
 	}
 }
 
-// BenchmarkHandOver is a wake-up there and one back, between a goroutine locked to its thread, as a worker is, and one
-// that isn't; "channel" is what the same costs through the scheduler.
+// BenchmarkHandOver is a wake-up there and one back, between a goroutine locked to its thread, as a
+// worker is, and one that isn't; "channel" is what the same costs through the scheduler.
 func BenchmarkHandOver(b *testing.B) {
 	b.Run("parker", func(b *testing.B) {
 		var there, back Parker
@@ -114,7 +115,8 @@ func BenchmarkHandOver(b *testing.B) {
 	})
 }
 
-// handOver runs wait-there, wake-back on a locked thread against wake-there, wait-back on the benchmark's goroutine.
+// handOver runs wait-there, wake-back on a locked thread against wake-there, wait-back on the
+// benchmark's goroutine.
 func handOver(b *testing.B, waitThere, wakeThere, waitBack, wakeBack func()) {
 	done := make(chan struct{})
 	go func() {

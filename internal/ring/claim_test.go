@@ -16,8 +16,8 @@ func TestClaimRejectsSizes(t *testing.T) {
 	}
 }
 
-// At every position of the tail an empty ring has room for the largest record, it isn't wrapped, and the padding
-// before it is neither seen nor lost.
+// At every position of the tail an empty ring has room for the largest record, it isn't wrapped,
+// and the padding before it is neither seen nor lost.
 func TestClaimFitsAnywhereInEmptyRing(t *testing.T) {
 	largest := strings.Repeat("L", New(0).MaxRecord())
 	for before := headerSize * 2; before <= MinSize; before += headerSize {
@@ -75,8 +75,8 @@ func TestClaimUpToTheEnd(t *testing.T) {
 	want(t, r, 3, "start")
 }
 
-// A record that doesn't fit before the end must not be refused for space that only its padding lacks, nor overwrite the
-// head for want of it.
+// A record that doesn't fit before the end must not be refused for space that only its padding
+// lacks, nor overwrite the head for want of it.
 func TestClaimCountsPadding(t *testing.T) {
 	r := New(0)
 	for range 3 {

@@ -22,7 +22,8 @@ func TestCommitOutOfOrder(t *testing.T) {
 	wantNone(t, r)
 }
 
-// Every size with every used length, as the last claim (the rest is given back) and with one behind (it is padded).
+// Every size with every used length, as the last claim (the rest is given back) and with one behind
+// (it is padded).
 func TestCommitPart(t *testing.T) {
 	r := New(0)
 	payload := strings.Repeat("0123456789", 5)
@@ -89,8 +90,8 @@ func TestGiveBackUnwinds(t *testing.T) {
 	wantNone(t, r)
 }
 
-// Given back in the order first to last, only the last one's space returns at once; the others become padding, which
-// wakes the consumer's interest and is released by it.
+// Given back in the order first to last, only the last one's space returns at once; the others
+// become padding, which wakes the consumer's interest and is released by it.
 func TestAbandonedClaimsBecomePadding(t *testing.T) {
 	r := New(0)
 	claims := []Claim{mustClaim(t, r, 100), mustClaim(t, r, 200), mustClaim(t, r, 300)}
@@ -110,7 +111,8 @@ func TestAbandonedClaimsBecomePadding(t *testing.T) {
 	checkFree(t, r)
 }
 
-// A claim at the start of memory that is given back leaves the padding before it, which must stay readable.
+// A claim at the start of memory that is given back leaves the padding before it, which must stay
+// readable.
 func TestGiveBackBehindWrapPadding(t *testing.T) {
 	r := New(0)
 	for range 3 {

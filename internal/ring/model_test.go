@@ -22,7 +22,8 @@ type entry struct {
 	kind      uint32
 }
 
-// play runs a stream of operations, one byte for what to do and two for how much, on a ring and on its model.
+// play runs a stream of operations, one byte for what to do and two for how much, on a ring and on
+// its model.
 func play(t testing.TB, ops []byte) {
 	m := &model{t: t, ring: New(MinSize)}
 	for len(ops) >= 3 {
@@ -51,7 +52,8 @@ func play(t testing.TB, ops []byte) {
 
 func (m *model) claim(size int) {
 	r := m.ring
-	// What the claim needs, reckoned from the positions: its record, and what is left before the end if that is less.
+	// What the claim needs, reckoned from the positions: its record, and what is left before the
+	// end if that is less.
 	need := int(aligned(size))
 	if rest := r.Cap() - int(r.tail.Load())%r.Cap(); rest < need {
 		need += rest

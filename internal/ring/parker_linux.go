@@ -13,22 +13,24 @@ const (
 	futexWakePrivate = 1 | 128
 )
 
-// sleeper sleeps on the state word itself, with futex(2). The alternative, a channel, makes a consumer that is locked to
-// its thread pay for two thread switches a wake-up: the scheduler runs a woken goroutine on whichever thread is free,
-// which must then hand it over to the thread it is locked to.
+// sleeper sleeps on the state word itself, with futex(2). With a channel instead, a consumer that
+// is locked to its thread would need two thread switches for each wake-up: the scheduler runs a
+// woken goroutine on any free thread, which must then pass it to the thread to which it is locked.
 type sleeper struct{}
 
-// wait blocks the calling thread while the state is parked. The kernel compares and falls asleep in one step, so a wake
-// between the caller's look and the sleep isn't lost.
+// wait blocks the calling thread while the state is parked. The kernel compares and falls asleep in
+// one step, so a wake-up between the caller's check and the sleep isn't lost.
 func (sleeper) wait(state *atomic.Uint32) {
 	for state.Load() == parked {
-		// The scheduler is told of this system call (not a raw one), so the collector needn't wait for a sleeping
-		// thread. All its outcomes are handled by looking again: woken, EAGAIN (no longer parked), EINTR (a signal).
+		// This is not a raw system call, so the scheduler is informed and the garbage collector
+		// needn't wait for a sleeping thread. After every result the loop checks the state again:
+		// woken, EAGAIN (no longer parked), EINTR (a signal).
 		_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(state)), futexWaitPrivate, parked, 0, 0, 0)
 	}
 }
 
-// wake wakes the thread that waits on state, if one does. It doesn't block, so the scheduler needn't hear of it.
+// wake wakes the thread that waits on state, if there is one. It doesn't block, so a raw system
+// call is enough.
 func (sleeper) wake(state *atomic.Uint32) {
 	_, _, _ = unix.RawSyscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(state)), futexWakePrivate, 1, 0, 0, 0)
 }

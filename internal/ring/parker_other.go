@@ -18,7 +18,8 @@ func (s *sleeper) channel() chan struct{} {
 	return s.token
 }
 
-// wait blocks until a wake-up comes, or returns at once if one is left from before: waking without cause is allowed.
+// wait blocks until the state is no longer parked. A wake-up left from an earlier sleep does no
+// harm.
 func (s *sleeper) wait(state *atomic.Uint32) {
 	token := s.channel()
 	for state.Load() == parked {
@@ -26,7 +27,7 @@ func (s *sleeper) wait(state *atomic.Uint32) {
 	}
 }
 
-// wake leaves a wake-up unless one is there already, in which case that one will do.
+// wake puts a wake-up into the channel, unless it already holds one.
 func (s *sleeper) wake(*atomic.Uint32) {
 	select {
 	case s.channel() <- struct{}{}:

@@ -36,7 +36,8 @@ func TestParkWithoutCauseReturns(t *testing.T) {
 	}
 }
 
-// A wake-up before Arm, or one that comes late, must not end the next sleep, or a consumer would burn a turn for each.
+// A wake-up before Arm, or one that comes late, must not end the next sleep, or a consumer would
+// burn a turn for each.
 func TestParkSleepsUntilWake(t *testing.T) {
 	var p Parker
 	var woken atomic.Bool
@@ -91,7 +92,8 @@ func TestParkLetsCollectorRun(t *testing.T) {
 	waitOrFail(t, parked, "Wake didn't wake")
 }
 
-// Two threads hand a record to and fro, each asleep while the other has it; a single lost wake-up stops both for good.
+// Two threads hand a record to and fro, each asleep while the other has it; a single lost wake-up
+// stops both for good.
 func TestNoLostWakeUps(t *testing.T) {
 	const rounds = 50_000
 	var rings [2]*Ring
@@ -140,7 +142,8 @@ func TestNoLostWakeUps(t *testing.T) {
 	waitOrFail(t, done, "a wake-up was lost")
 }
 
-// Several producers wake one consumer at a time: each of their records is handled though most wake-ups do nothing.
+// Several producers wake one consumer at a time: each of their records is handled though most
+// wake-ups do nothing.
 func TestManyWakers(t *testing.T) {
 	const producers, count = 3, 20_000
 	var p Parker

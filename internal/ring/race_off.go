@@ -2,5 +2,5 @@
 
 package ring
 
-// raceEnabled turns on the checks of producers' promises that cost too much outside of tests.
+// raceEnabled turns on checks of the producers' obligations that cost too much outside of tests.
 const raceEnabled = false

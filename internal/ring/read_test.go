@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// A consumer that recovers from a panic in the middle of a batch loses no record but the one it was handling.
+// A consumer that recovers from a panic in the middle of a batch loses no record but the one it was
+// handling.
 func TestPanicWhileReading(t *testing.T) {
 	r := New(0)
 	for i := range 10 {
@@ -74,7 +75,8 @@ func TestPayloadsLastUntilRelease(t *testing.T) {
 	}
 }
 
-// The consumer may change a payload, as a codec that works in place does, and the change doesn't outlive Release.
+// The consumer may change a payload, as a codec that works in place does, and the change doesn't
+// outlive Release.
 func TestPayloadMayBeChanged(t *testing.T) {
 	r := New(0)
 	for range 200 {

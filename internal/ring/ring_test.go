@@ -54,7 +54,8 @@ func TestDepthEmptyReady(t *testing.T) {
 	}
 }
 
-// A full ring is read to its end exactly once, though the memory behind its last record is that of its first.
+// A full ring is read to its end exactly once, though the memory behind its last record is that of
+// its first.
 func TestFullRingIsReadOnce(t *testing.T) {
 	r := New(0)
 	payload := strings.Repeat("x", 56)

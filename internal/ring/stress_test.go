@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// producer commits count records numbered from 0, of random sizes, whole or in part, and abandons some claims.
+// producer commits count records numbered from 0, of random sizes, whole or in part, and abandons
+// some claims.
 type producer struct {
 	ring   *Ring
 	parker *Parker
@@ -70,8 +71,8 @@ func checkRecord(t *testing.T, kind uint32, payload []byte, n int) {
 	}
 }
 
-// stress runs producers against the consumer's loop of the package comment and checks that each producer's records
-// arrive whole, in order and once.
+// stress runs producers against the consumer's loop of the package comment and checks that each
+// producer's records arrive whole, in order and once.
 func stress(t *testing.T, producers, count, sizeBytes int, parts bool) {
 	r, p := New(sizeBytes), new(Parker)
 	var group sync.WaitGroup
