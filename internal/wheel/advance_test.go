@@ -11,7 +11,8 @@ func TestFiresInOrderOfDeadlines(t *testing.T) {
 	wantFired(t, &w, 1<<40, 1, 3, 63, 64, 70, 128, 4095, 4096, 5000, 300_000)
 }
 
-// A callback may cancel or move those that are about to fire in the same Advance, in the same slot or a later one.
+// A callback may cancel or move those that are about to fire in the same Advance, in the same slot
+// or a later one.
 func TestCallbackCancelsOthers(t *testing.T) {
 	for victim := range 5 {
 		var w Wheel[job]
@@ -58,7 +59,8 @@ func TestCallbackMovesOthers(t *testing.T) {
 	}
 }
 
-// A timer that sets itself again at once fires once in each Advance, however long the gap: Advance always ends.
+// A timer that sets itself again at once fires once in each Advance, however long the gap: Advance
+// always ends.
 func TestCallbackReschedulesItself(t *testing.T) {
 	var w Wheel[job]
 	j := newJob(1)
@@ -100,7 +102,8 @@ func TestPanicInCallback(t *testing.T) {
 	wantFired(t, &w, 51, 3, 4, 9)
 }
 
-// Timers that a panic left behind can be cancelled like any others, and those that are reached next queue up behind them.
+// Timers that a panic left behind can be cancelled like any others, and those that are reached next
+// queue up behind them.
 func TestCancelAfterPanic(t *testing.T) {
 	for victim := 1; victim < 4; victim++ {
 		var w Wheel[job]

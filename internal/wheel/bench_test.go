@@ -2,7 +2,8 @@ package wheel
 
 import "testing"
 
-// Each operation moves one of a million idle sessions' timers an hour ahead, and now and then time goes on.
+// Each operation moves one of a million idle sessions' timers an hour ahead, and now and then time
+// goes on.
 func BenchmarkReschedule(b *testing.B) {
 	var w Wheel[job]
 	jobs := make([]job, 1_000_000)
@@ -22,7 +23,8 @@ func BenchmarkReschedule(b *testing.B) {
 	}
 }
 
-// Each operation is the whole life of a timer: set at a minute or more, carried down the levels, fired.
+// Each operation is the whole life of a timer: set at a minute or more, carried down the levels,
+// fired.
 func BenchmarkScheduleAndFire(b *testing.B) {
 	var w Wheel[job]
 	jobs := make([]job, 1024)

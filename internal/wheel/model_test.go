@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// endOfTime is the last tick; every stream of operations ends there, and callbacks then set no more timers.
+// endOfTime is the last tick; every stream of operations ends there, and callbacks then set no more
+// timers.
 const endOfTime = math.MaxInt64
 
 // model is a wheel next to what it must behave as: a plain map of deadlines.
@@ -28,8 +29,8 @@ func newModel(t testing.TB) *model {
 	return m
 }
 
-// play runs a stream of operations: one byte for what to do, one for the job, one for the magnitude, eight for the
-// amount.
+// play runs a stream of operations: one byte for what to do, one for the job, one for the
+// magnitude, eight for the amount.
 func (m *model) play(ops []byte) {
 	for len(ops) >= 11 {
 		what, id := ops[0]%8, int(ops[1])%len(m.jobs)
@@ -69,8 +70,8 @@ func (m *model) cancel(id int) {
 	delete(m.deadlines, id)
 }
 
-// advance compares what fires, and how it is ordered, with the model. Each callback also meddles: it moves one job and
-// cancels another, by a rule that depends on the ids alone.
+// advance compares what fires, and how it is ordered, with the model. Each callback also meddles:
+// it moves one job and cancels another, by a rule that depends on the ids alone.
 func (m *model) advance(now int64) {
 	if now < m.now || now > 1<<62 && now != endOfTime {
 		return // The sum has overflowed, or the next one could.
@@ -132,7 +133,8 @@ func TestAgainstModel(t *testing.T) {
 		for i := range ops {
 			ops[i] = byte(random.Uint32())
 		}
-		// Keep most amounts small enough that time doesn't run out at once: the magnitude is a shift to the right.
+		// Keep most amounts small enough that time doesn't run out at once: the magnitude is a
+		// shift to the right.
 		for i := 2; i < len(ops); i += 11 {
 			ops[i] = max(ops[i]%63, 20+ops[i]%30)
 		}

@@ -71,7 +71,8 @@ func TestFiresAtDeadline(t *testing.T) {
 	}
 }
 
-// Ticks that come one by one, as in a running loop, cascade a timer through every level below its own.
+// Ticks that come one by one, as in a running loop, cascade a timer through every level below its
+// own.
 func TestFiresTickByTick(t *testing.T) {
 	var w Wheel[job]
 	jobs := make(map[int64]*job)
@@ -184,7 +185,8 @@ func TestNext(t *testing.T) {
 		t.Fatalf("next %d, %v; want 50", tick, ok)
 	}
 	w.Cancel(&near.timer)
-	// A caller that sleeps until each next tick in turn gets to the far timer in a few steps and not too late.
+	// A caller that sleeps until each next tick in turn gets to the far timer in a few steps and
+	// not too late.
 	for steps := 0; ; steps++ {
 		tick, ok := w.Next()
 		if !ok || tick > 1_000_000 || steps > 2*levelCount {
