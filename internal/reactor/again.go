@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// again is a loop's queue of handlers that want another turn. A pipe of its own
-// in the poller, and not a task, starts the next round: tasks that trigger
-// tasks would run before the poller looks at the sockets again.
+// again is a loop's queue of handlers that have more work. A pipe in the poller,
+// and not a task, starts the next round: tasks that trigger tasks would run before
+// the poller checks the sockets again.
 type again struct {
 	conn  Conn // the pipe's reading end
 	write int
 	queue []Handler
-	spare []Handler // the last round's, kept for its memory
+	spare []Handler // the last round's queue, to reuse its memory
 }
 
 func (a *again) open(l *Loop) error {
@@ -40,11 +40,11 @@ func (a *again) close(l *Loop) {
 func (a *again) push(h Handler) {
 	a.queue = append(a.queue, h)
 	if len(a.queue) == 1 {
-		_, _ = unix.Write(a.write, []byte{1}) // a byte a round: it can't be full
+		_, _ = unix.Write(a.write, []byte{1}) // one byte for each round: the pipe can't be full
 	}
 }
 
-// OnEvent runs a round: those that ask again meanwhile wait for the next.
+// OnEvent runs a round. Handlers that are pushed meanwhile wait for the next one.
 func (a *again) OnEvent(Event) {
 	var buf [8]byte
 	_, _ = unix.Read(a.conn.FD, buf[:])

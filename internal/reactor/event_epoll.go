@@ -15,7 +15,7 @@ func eventOf(ev netpoll.IOEvent, _ netpoll.IOFlags) Event {
 	if ev&unix.EPOLLOUT != 0 {
 		e |= Writable
 	}
-	// A read stops in front of urgent data (tcp(7)), with more behind it.
+	// A read stops before urgent data (tcp(7)), although more data follows.
 	if ev&(unix.EPOLLPRI|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e |= Readable | ToTheEnd
 	}

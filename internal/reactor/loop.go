@@ -1,10 +1,10 @@
-// Package reactor is the event loop under the engine: one poller a loop, stream
-// sockets registered once, edge-triggered, for reading and writing.
+// Package reactor is the event loop of the engine. Each loop has one poller. Stream
+// sockets are registered once, edge-triggered, for reading and writing.
 //
-// A loop owns the descriptors registered with it: their handlers are called on
-// the loop's goroutine, one at a time, and only there may they be unregistered
-// and closed. Everybody else talks to a loop through Trigger. The poller is
-// gnet's on kqueue, and ours with gnet's task queue on epoll (poll_epoll.go).
+// A loop owns the descriptors registered with it: it calls their handlers on its
+// goroutine, one at a time, and only there may they be unregistered and closed.
+// Other goroutines use Trigger. On kqueue the poller is gnet's. On epoll it is our
+// own with gnet's task queue (poll_epoll.go).
 package reactor
 
 import (
@@ -17,22 +17,24 @@ import (
 	"github.com/panjf2000/gnet/v2/pkg/queue"
 )
 
-// Event is a set of things that happened to a descriptor.
+// Event is a set of changes of a descriptor.
 type Event uint8
 
 const (
-	// Readable: bytes (or a connection to accept) came since the last event.
+	// Readable: bytes (or a connection to accept) have arrived since the last
+	// event.
 	Readable Event = 1 << iota
-	// Writable: a full socket has room again. It also comes along with other
-	// events; the handler knows whether it was waiting.
+	// Writable: a full socket has space again. It is also set with other events, so
+	// the handler must check whether it was waiting.
 	Writable
-	// ToTheEnd: a short read doesn't mean that the descriptor is drained, from now
-	// on. The peer ended its side, or the connection failed (reading to the end
-	// tells which), or there is urgent data. No further event may come.
+	// ToTheEnd: from now on a short read doesn't mean that the descriptor is
+	// drained. The peer ended its side, or the connection failed (a read up to the
+	// end shows which), or there is urgent data. There may be no further event.
 	ToTheEnd
 )
 
-// Handler is told what happened to its descriptor, on its loop.
+// Handler handles the events of its descriptor. Its loop calls it, on the loop's
+// goroutine.
 type Handler interface {
 	OnEvent(ev Event)
 }
@@ -41,12 +43,12 @@ type Handler interface {
 // struct, so that registering costs no allocation.
 type Conn struct {
 	FD      int
-	poll    pollData // not the last: Go would pad behind a field without size
+	poll    pollData // not the last: Go would add padding after a field of size 0
 	Handler Handler
-	loop    *Loop // that it is registered with
+	loop    *Loop // with which it is registered
 }
 
-// Task is a function that Trigger runs on a loop, with its argument. It returns
+// Task is a function that Trigger runs on a loop, with its argument. It must return
 // nil (the signature is the poller's).
 type Task = queue.Func
 
@@ -60,8 +62,8 @@ type Loop struct {
 	closed bool
 }
 
-// Open returns a loop that is not running. Loops whose descriptors may be
-// handed from one to another share a table.
+// Open returns a loop that is not running. Loops that pass descriptors from one to
+// another must share a table.
 func Open(table *Table) (*Loop, error) {
 	p, err := openPoller()
 	if err != nil {
@@ -95,27 +97,29 @@ func (l *Loop) Close() error {
 	return l.poller.Close()
 }
 
-// Stop makes Run return after the tasks triggered before it. It must be called at most once, and not after Run returned.
+// Stop makes Run return after the tasks that were triggered before it. It must be
+// called at most once, and not after Run has returned. It may be called from any
+// goroutine and does not block.
 func (l *Loop) Stop() error {
 	return l.Trigger(func(any) error { return errorx.ErrEngineShutdown }, nil)
 }
 
-// Trigger runs fn(arg) on the loop soon. It may be called from any goroutine,
-// never blocks, and costs a system call only when the loop isn't awake for
-// tasks already. With a pointer for arg and a plain function for fn it doesn't
-// allocate. When the loop has ended it does nothing but return net.ErrClosed.
+// Trigger queues fn(arg) to run on the loop. It may be called from any goroutine,
+// never blocks, and needs a system call only if the loop isn't already woken for
+// tasks. If arg is a pointer and fn a plain function, it doesn't allocate. After
+// the loop has ended it returns net.ErrClosed.
 func (l *Loop) Trigger(fn Task, arg any) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {
-		return net.ErrClosed // its descriptors may be somebody else's by now
+		return net.ErrClosed // its descriptor numbers may be in use again
 	}
 	return l.poller.Trigger(queue.HighPriority, fn, arg)
 }
 
 // Register adds c's descriptor, which must be non-blocking, for both directions,
-// edge-triggered. What is ready already is reported as an event. On the loop,
-// or before Run.
+// edge-triggered. If it is ready already, that is reported as an event. On the
+// loop, or before Run.
 func (l *Loop) Register(c *Conn) error {
 	c.loop = l
 	if err := l.table.set(c.FD, c); err != nil {
@@ -133,23 +137,23 @@ func (l *Loop) Register(c *Conn) error {
 // as well. On the loop.
 func (l *Loop) Unregister(c *Conn) { l.table.clear(c.FD) }
 
-// Remove is Unregister for a descriptor whose socket somebody else may have
-// open as well: closing it would not remove it from the poller. On the loop.
+// Remove is Unregister for a descriptor whose socket may also be open elsewhere:
+// then closing the descriptor would not remove it from the poller. On the loop.
 func (l *Loop) Remove(c *Conn) {
 	l.table.clear(c.FD)
 	_ = l.poller.Delete(c.FD)
 }
 
-// Again calls h.OnEvent(Readable) after the other descriptors that are ready
-// have had their turn: for a handler that used up its budget before its socket was
-// drained. On the loop.
+// Again calls h.OnEvent(Readable) after the events of the other ready descriptors.
+// It is for a handler that used up its budget before its socket was drained. On the
+// loop.
 func (l *Loop) Again(h Handler) { l.again.push(h) }
 
-// dispatch hands a poller's event to the descriptor's handler. An event of a
-// descriptor that was closed earlier in the same batch finds no handler:
-// registering happens in tasks, which run after the batch. While a child process
-// is being started it holds every descriptor, so that closed ones may still
-// cause events; their number may be another loop's by now.
+// dispatch passes a poller's event to the descriptor's handler. For a descriptor
+// that was closed earlier in the same batch there is no handler, because
+// descriptors are registered in tasks, which run after the batch. A child process
+// that is being started holds every descriptor, so closed ones may still cause
+// events. Their number may then belong to another loop.
 func (l *Loop) dispatch(fd int, ev Event) {
 	if c := l.table.get(fd); c != nil && c.loop == l {
 		c.Handler.OnEvent(ev)

@@ -10,7 +10,7 @@ import (
 
 func pipe() (r, w int, err error) {
 	var p [2]int
-	syscall.ForkLock.RLock() // no child may inherit it before CloseOnExec
+	syscall.ForkLock.RLock() // no child process may inherit the pipe before CloseOnExec
 	err = unix.Pipe(p[:])
 	if err == nil {
 		unix.CloseOnExec(p[0])

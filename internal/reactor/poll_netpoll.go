@@ -7,8 +7,8 @@ import "github.com/panjf2000/gnet/v2/pkg/netpoll"
 // poller is gnet's, on kqueue.
 type poller = netpoll.Poller
 
-// pollData is what the poller needs to keep in a Conn: nothing here, it reports
-// descriptors by number.
+// pollData is the poller's part of a Conn. It is empty here, because this poller
+// reports descriptors by number.
 type pollData struct{}
 
 func openPoller() (*poller, error) { return netpoll.OpenPoller() }

@@ -4,9 +4,9 @@ package reactor
 
 import "github.com/panjf2000/gnet/v2/pkg/netpoll"
 
-// pollData is what the poller needs to keep in a Conn: gnet's poll_opt build
-// stores the attachment's address in the kernel, where the collector doesn't
-// see it; the Conn, which the table holds until Unregister, keeps it alive.
+// pollData is the poller's part of a Conn. gnet's poll_opt build stores the
+// attachment's address in the kernel, where the garbage collector doesn't see it.
+// The Conn, which the table references until Unregister, keeps it alive.
 type pollData struct{ attachment netpoll.PollAttachment }
 
 // poller is gnet's, in the build that keeps the attachment in the kernel.

@@ -61,8 +61,8 @@ func addrPort(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Take returns a non-blocking duplicate of conn's descriptor and closes conn:
-// from then on the descriptor is the caller's alone.
+// Take returns a non-blocking duplicate of conn's descriptor and closes conn. The
+// caller owns the duplicate.
 func Take(conn net.Conn) (int, error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
@@ -83,8 +83,8 @@ func Take(conn net.Conn) (int, error) {
 	return fd, conn.Close()
 }
 
-// Read reads into b. 0 with a nil error is the end of the stream; unix.EAGAIN
-// means that nothing is there.
+// Read reads into b. 0 with a nil error is the end of the stream; unix.EAGAIN means
+// that no bytes have arrived.
 func Read(fd int, b []byte) (int, error) {
 	for {
 		n, err := unix.Read(fd, b)
@@ -106,16 +106,16 @@ func Write(fd int, b []byte) (int, error) {
 	}
 }
 
-// ShutdownWrite ends this side of the connection: the peer reads what was
+// ShutdownWrite ends this side of the connection: the peer reads the written
 // written, then the end of the stream.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 
 // Close closes fd.
 func Close(fd int) { _ = unix.Close(fd) }
 
-// AcceptRetryable reports whether accepting failed for a reason that passes:
-// the listener lives on. busy says that the machine is short of something, so that
-// the next attempt had better wait (accept(2), ERRORS).
+// AcceptRetryable reports whether accept failed for a temporary reason, so that the
+// listener can continue. busy is true if the machine lacks a resource; then the
+// caller should wait before the next attempt (accept(2), ERRORS).
 func AcceptRetryable(err error) (retry, busy bool) {
 	switch err {
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:

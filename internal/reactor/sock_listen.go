@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenTCP binds addr ("host:port") and listens, and returns the non-blocking
-// descriptor with the address that it got.
+// ListenTCP binds addr ("host:port") and listens. It returns the non-blocking
+// descriptor, which the caller owns, and the bound address.
 func ListenTCP(addr string, o *Options) (int, netip.AddrPort, error) {
 	fd, _, err := socket.TCPSocket("tcp", addr, true, o.beforeBind(true), nil)
 	if err != nil {
@@ -26,7 +26,8 @@ func ListenTCP(addr string, o *Options) (int, netip.AddrPort, error) {
 }
 
 // ListenUnix binds the Unix socket name, a path or an abstract name that begins
-// with '@' (Linux), and listens. It fails where something has that name.
+// with '@' (Linux), and listens. It fails if a file or socket with that name
+// exists.
 func ListenUnix(name string, o *Options) (int, error) {
 	fd, _, err := socket.UnixSocket("unix", name, true, o.beforeBind(false), nil)
 	if err != nil {
@@ -39,17 +40,17 @@ func ListenUnix(name string, o *Options) (int, error) {
 	return fd, nil
 }
 
-// Adopted is a listening socket that somebody else opened.
+// Adopted is a listening socket that was opened elsewhere.
 type Adopted struct {
-	FD    int            // a non-blocking duplicate, the caller's
+	FD    int            // a non-blocking duplicate, which the caller owns
 	Local netip.AddrPort // the zero AddrPort for a Unix socket
 	Unix  bool
 	Name  string // of a Unix socket: its path, or an abstract name that begins with '@'
 }
 
-// Adopt duplicates fd, which must be a listening stream socket of TCP or Unix.
-// The descriptor stays the caller's, but becomes non-blocking: that is a
-// property of the socket behind both.
+// Adopt duplicates fd, which must be a listening stream socket of TCP or Unix. The
+// caller still owns fd, but it becomes non-blocking, because both descriptors share
+// that flag.
 func Adopt(fd int, o *Options) (a Adopted, err error) {
 	if err := listening(fd); err != nil {
 		return a, err

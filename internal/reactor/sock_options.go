@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options are what may be set on a stream socket. The zero value leaves the
-// system's defaults but for Nagle's algorithm, which it turns off.
+// Options are settings of a stream socket. The zero value keeps the system's
+// defaults, except for Nagle's algorithm, which it turns off.
 type Options struct {
 	Nagle        bool
 	KeepAlive    KeepAlive
@@ -20,17 +20,17 @@ type Options struct {
 	ResetOnClose bool
 }
 
-// KeepAlive is how TCP asks after silent peers.
+// KeepAlive configures TCP's keep-alive probes.
 type KeepAlive struct {
-	Set             bool // else the system's default stays
+	Set             bool // if false, the system's default applies
 	On              bool
 	IdleSeconds     int
 	IntervalSeconds int
 	Probes          int
 }
 
-// Apply sets o on fd; tcp says whether it is a TCP socket. Accepted sockets
-// inherit what is set on their listener.
+// Apply sets o on fd; tcp must be true for a TCP socket. Accepted sockets inherit
+// the options of their listener.
 func (o *Options) Apply(fd int, tcp bool) error {
 	var errs []error
 	if o.ReadBuffer > 0 {
@@ -69,8 +69,8 @@ func (o *Options) beforeBind(tcp bool) []socket.Option[int] {
 	return opts
 }
 
-// setBacklog gives a listening socket its backlog, if one is asked for:
-// listening again only changes that.
+// setBacklog sets the backlog of a listening socket, if o has one. To listen again
+// changes only the backlog.
 func (o *Options) setBacklog(fd int) error {
 	if o.Backlog == 0 {
 		return nil
