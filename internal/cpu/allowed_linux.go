@@ -2,8 +2,8 @@ package cpu
 
 import "golang.org/x/sys/unix"
 
-// maxCPUs is the most CPUs that a Linux kernel is built for (CONFIG_NR_CPUS); sched_getaffinity(2) refuses a set that is
-// too small for its kernel.
+// maxCPUs is the most CPUs that a Linux kernel is built for (CONFIG_NR_CPUS); sched_getaffinity(2)
+// refuses a set that is too small for its kernel.
 const maxCPUs = 8192
 
 func readAllowed() []int {

@@ -1,2 +1,2 @@
-// Package cpu tells which CPUs the process may use and binds threads to them.
+// Package cpu returns the CPUs that the process may use, and binds threads to them.
 package cpu

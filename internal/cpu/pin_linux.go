@@ -3,7 +3,8 @@ package cpu
 import "golang.org/x/sys/unix"
 
 func pin(cpu int) error {
-	// Checked here, because a CPUSet ignores numbers that are too large and takes negative ones for other CPUs.
+	// Checked here, because a CPUSet ignores numbers that are too large, and maps negative ones to
+	// other CPUs.
 	if cpu < 0 || cpu >= maxCPUs {
 		return unix.EINVAL
 	}

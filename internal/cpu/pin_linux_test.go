@@ -48,8 +48,8 @@ func TestPin(t *testing.T) {
 	}
 }
 
-// Pinning binds one thread: not the process's other threads, and not those started later, even by a pinned one; and
-// Allowed still tells what the process may use.
+// Pinning binds one thread: not the process's other threads, and not those started later, even by a
+// pinned one; and Allowed still tells what the process may use.
 func TestPinBindsOneThreadOnly(t *testing.T) {
 	before := Allowed()
 	onThread(func() {

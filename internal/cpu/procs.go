@@ -8,17 +8,17 @@ import (
 	"sync"
 )
 
-// lent is what Lend added to GOMAXPROCS and Return has not taken away again.
+// lent holds the additions of Lend to GOMAXPROCS that Return has not yet removed.
 var lent struct {
 	mu    sync.Mutex
 	loans []int // of each lender
 	base  int   // GOMAXPROCS without them
-	fixed bool  // base is somebody's choice, not the runtime's default
+	fixed bool  // base was chosen by the program or the user; it is not the runtime's default
 	set   int   // GOMAXPROCS with them
 }
 
-// Procs returns GOMAXPROCS as the program or the machine set it: without what
-// Lend added.
+// Procs returns GOMAXPROCS as the program or the machine set it, without the additions of Lend. It
+// may be called from any goroutine.
 func Procs() int {
 	lent.mu.Lock()
 	defer lent.mu.Unlock()
@@ -29,18 +29,17 @@ func Procs() int {
 	return lent.base
 }
 
-// Lend raises GOMAXPROCS by n, for n goroutines that will spend their lives in
-// blocking system calls (epoll_wait, futex). Each keeps its place among the
-// GOMAXPROCS running ones while it sleeps, until the runtime's monitor takes it
-// away 20 µs to 10 ms later; with no more places than CPUs a goroutine that
-// has been woken would wait so long for one. It stops the world for a moment.
+// Lend raises GOMAXPROCS by n, for n goroutines that block in system calls most of the time
+// (epoll_wait, futex). Such a goroutine keeps its P, one of GOMAXPROCS, while it sleeps, until the
+// runtime's monitor retakes the P 20 µs to 10 ms later. With no more Ps than CPUs a woken goroutine
+// would have to wait for that. Lend stops the world for a moment.
 //
-// Several lenders raise it by the largest of their loans, not by the sum: they share
-// the CPUs, so their goroutines don't fall asleep more often than one lender's, and
-// each place more costs the garbage collector and the scheduler something.
+// Several lenders raise GOMAXPROCS by the largest of their loans, not by the sum. They share the
+// CPUs, so their goroutines don't fall asleep more often than one lender's, and each additional P
+// costs the garbage collector and the scheduler time.
 //
-// While anything is lent, the runtime doesn't follow changes of the CPUs that it may use.
-// A program that sets GOMAXPROCS meanwhile gets what it set, until the next Lend.
+// While there are loans, the runtime doesn't follow changes of the CPUs that it may use. If the
+// program sets GOMAXPROCS meanwhile, its value applies until the next Lend, which adds to it.
 func Lend(n int) {
 	lent.mu.Lock()
 	defer lent.mu.Unlock()
@@ -55,9 +54,9 @@ func Lend(n int) {
 	raise()
 }
 
-// Return takes back what Lend added. With the last loan GOMAXPROCS is what it was
-// before the first; where nobody had chosen that number, it is the runtime's default
-// again, with its automatic updates.
+// Return ends one loan of Lend; n must equal its argument. After the last loan GOMAXPROCS is as
+// before the first one. If that was the runtime's default, the default applies again, with its
+// automatic updates.
 func Return(n int) {
 	lent.mu.Lock()
 	defer lent.mu.Unlock()
@@ -80,9 +79,9 @@ func raise() {
 	runtime.GOMAXPROCS(lent.set)
 }
 
-// chosen reports whether GOMAXPROCS is now what the environment or the program
-// set, and not the runtime's default. The runtime doesn't tell, but its default is
-// known when it is in force. A number that was chosen and is the default counts as default.
+// chosen reports whether the environment or the program has set GOMAXPROCS, now the argument. The
+// runtime has no call for that. So chosen sets the default and compares; if that differs, it
+// restores the number. A chosen number that equals the default counts as the default.
 func chosen(now int) bool {
 	if n, err := strconv.Atoi(os.Getenv("GOMAXPROCS")); err == nil && n > 0 {
 		return true

@@ -1,5 +1,5 @@
-// Package devcert makes the certificate that a server on a developer's machine
-// shows. No client can verify it.
+// Package devcert makes the certificate of a server on a developer's machine. No
+// client can verify it.
 package devcert
 
 import (
@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// lifetime is short, so that nobody comes to rely on it.
+// lifetime is short, because the certificate is not for production.
 const lifetime = 14 * 24 * time.Hour
 
 // Certificate returns the process's own self-signed certificate, for localhost,
-// 127.0.0.1 and ::1, valid for two weeks. It lives in memory only, and is made
-// by the first call. Its key is on P-256, which every client accepts.
+// 127.0.0.1 and ::1, valid for two weeks. It is kept in memory only, and made by
+// the first call. Its key is on P-256, which every client accepts.
 var Certificate = sync.OnceValues(func() (tls.Certificate, error) {
 	c, err := generate(time.Now())
 	if err != nil {

@@ -1,13 +1,14 @@
-// Mutate shows that tests hold the guards of this repository: it removes a guard,
-// runs the test that is named for it, and expects that to fail. No file of the
-// tree is touched: the changed file is given to the go command as an overlay.
+// Mutate shows that the tests protect the guards of this repository: it removes a
+// guard, runs the test that the table names for it, and expects that test to fail.
+// It changes no file of the tree: it passes the changed file to the go command as
+// an overlay.
 //
 //	go run ./internal/mutate              # a sample
 //	go run ./internal/mutate -all
 //	go run ./internal/mutate -only ring   # the guards whose file contains "ring"
 //
-// It exits with 1 if a guard can be removed unnoticed, or if an entry of the
-// table does not fit the code any more, and with 2 if it is misused.
+// It exits with 1 if no test fails without a guard, or if an entry of the table
+// does not match the code any more, and with 2 for wrong arguments.
 package main
 
 import (
@@ -26,7 +27,8 @@ import (
 	"time"
 )
 
-// testTimeout bounds the run of a test: a mutant that hangs was noticed, too.
+// testTimeout bounds the run of a test: a mutant that hangs counts as detected,
+// too.
 const testTimeout = time.Minute
 
 func main() {
@@ -36,7 +38,7 @@ func main() {
 	os.Exit(code)
 }
 
-// settings are what the flags ask for.
+// settings are the values of the flags.
 type settings struct {
 	all     bool
 	sample  int
@@ -146,7 +148,8 @@ func (g *guard) name() string {
 	return line
 }
 
-// testPackage is the package whose test holds the guard, as the go command names it.
+// testPackage returns the package of the guard's test, as an argument of the go
+// command.
 func (g *guard) testPackage() string {
 	if g.Package != "" {
 		return "./" + g.Package
@@ -167,7 +170,7 @@ func (g *guard) mutant(root string) (string, error) {
 }
 
 // try removes the guard and runs its test, which must succeed with the guard and
-// fail without it. It returns what the go command printed.
+// fail without it. It returns the output of the go command.
 func (g *guard) try(ctx context.Context, root string) (out []byte, err error) {
 	text, err := g.mutant(root)
 	if err != nil {
@@ -200,8 +203,8 @@ func (g *guard) try(ctx context.Context, root string) (out []byte, err error) {
 	return out, nil
 }
 
-// writeOverlay writes the files for the go command's -overlay, which has text
-// stand for path, and returns the name of the first.
+// writeOverlay writes the files for the go command's -overlay, which replaces the
+// content of path by text. It returns the name of the overlay file.
 func writeOverlay(dir, path, text string) (string, error) {
 	mutant := filepath.Join(dir, filepath.Base(path))
 	if err := os.WriteFile(mutant, []byte(text), 0o600); err != nil {

@@ -1,6 +1,6 @@
-// Package packet reads and writes the headers of packets (docs/WIRE.md
-// section 1) on the hot path. It consists of pure functions over byte slices,
-// which know neither messages nor errors; framing.Packet adds both.
+// Package packet reads and writes the headers of packets (docs/WIRE.md section 1)
+// on the hot path. It consists of pure functions over byte slices, without messages
+// and errors; framing.Packet adds both.
 package packet
 
 import (
@@ -19,9 +19,10 @@ const Version = 1
 // response is the type of a packet that answers a request; 0 expects no answer.
 const response = 2
 
-// A header's first half must be Version<<56 in the bits of fixed: the version,
-// and the upper six bits of compression and type, which both go from 0 to 2.
-// Neither may be 3, which shows in the lower two bits, at low.
+// A header's first half must equal Version<<56 in the bits of fixed: the version,
+// and the upper six bits of compression and type. Compression and type both go from
+// 0 to 2. So their lower two bits must not both be set; low marks the lowest bit of
+// each.
 const (
 	fixed = 0xff<<56 | 0xfc<<48 | 0xfc<<40
 	low   = 1<<48 | 1<<40
@@ -47,25 +48,25 @@ func ReadHeader(b []byte) Header {
 // the type or the compression doesn't exist, or if extension header and payload
 // together are above max.
 func (h Header) Size(max int) (n int, ok bool) {
-	// A sum of 16 and 32 bits can't overflow 64, nor can it be cut off where an
-	// int has only 32.
+	// A sum of 16 and 32 bits can't overflow 64 bits. On a 32-bit machine int(body)
+	// may be cut off, but then ok is false.
 	body := h.Tail>>48 + h.Tail>>16&math.MaxUint32
 	return HeaderSize + int(body),
 		h.Head&fixed == Version<<56 && h.Head&(h.Head>>1)&low == 0 && body <= uint64(max) && body <= math.MaxInt-HeaderSize
 }
 
-// Put writes the header's two big-endian halves to dst. Big-endian by way of
-// ReverseBytes64: PutUint64 of binary.BigEndian falls apart into five stores
-// where the first byte is a constant.
+// Put writes the header's two big-endian halves to dst. It uses ReverseBytes64,
+// because the compiler splits PutUint64 of binary.BigEndian into five stores if the
+// first byte is a constant.
 func (h Header) Put(dst *[HeaderSize]byte) {
 	binary.LittleEndian.PutUint64(dst[:8], bits.ReverseBytes64(h.Head))
 	binary.LittleEndian.PutUint64(dst[8:], bits.ReverseBytes64(h.Tail))
 }
 
-// Run finds the whole packets at the start of b and looks at their headers only.
-// They are count packets in the first size bytes, which are at most limit. The
-// next bytes, if there are any, are a part of a packet, one that Size refuses
-// for max, or one that doesn't fit limit.
+// Run finds the whole packets at the start of b by their headers. They are count
+// packets in the first size bytes, and size is at most limit. The next bytes, if
+// there are any, are a part of a packet, a packet that Size refuses for max, or one
+// that doesn't fit limit.
 func Run(b []byte, max, limit int) (size, count int) {
 	rest := b[:min(len(b), limit)]
 	for len(rest) >= HeaderSize {
@@ -81,10 +82,10 @@ func Run(b []byte, max, limit int) (size, count int) {
 }
 
 // PutReply fills dst, of exactly HeaderSize plus len(payload) bytes, with the
-// packet that answers a packet of bizType and id: a response if that is a
-// request, else a packet that expects no answer. The reply has no extension
-// header, no flags and no compression. payload is below 4 GiB and may not
-// overlap with dst.
+// packet that answers a packet with bizType and id: a response if request is true,
+// otherwise a packet that expects no answer. The reply has no extension header, no
+// flags and no compression. payload must be below 4 GiB and must not overlap with
+// dst.
 func PutReply(dst []byte, request bool, bizType uint8, id uint32, payload []byte) {
 	h := Header{Version<<56 | uint64(bizType)<<32 | uint64(id), uint64(len(payload)) << 16}
 	if request {

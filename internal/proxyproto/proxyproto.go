@@ -1,14 +1,14 @@
 // Package proxyproto parses the headers of the PROXY protocol, versions 1 and 2
 // (haproxy's proxy-protocol.txt). It consists of pure functions over byte slices:
-// an event loop gets a header in parts, can't wait for the rest, and must tell an
-// incomplete header from a wrong one.
+// an event loop gets a header in parts, can't wait for the rest, and must
+// distinguish an incomplete header from an invalid one.
 //
 // github.com/pires/go-proxyproto (tried with v0.15.0; v0.16.0 requires a newer Go
 // than this module) can't do that. It reads from a bufio.Reader, and fails on a
-// part of a header: for version 1 with the same error as on a wrong one. Its
-// caller would have to find the header's end, which is half of this package.
-// On whole headers it differs, too. It refuses PROXY without an address family in
-// version 2, where the specification leaves the choice, and LOCAL with an unknown
+// part of a header, for version 1 with the same error as on an invalid one. Its
+// caller would have to find the header's end, which is half of this package. It
+// also differs on whole headers. It refuses PROXY without an address family in
+// version 2, although the specification allows it, and LOCAL with an unknown
 // family. It bounds version 2 by a package variable (4,096 bytes), which any other
 // importer in the program may change. It allocates 14 times for a header; Parse
 // allocates at most four times for version 1, and never for version 2.
@@ -38,10 +38,10 @@ const (
 var errNoHeader = errors.New("neither version's signature")
 
 // Parse looks for a PROXY header of either version at the start of b. n is its
-// length in bytes, 0 if b holds only a part of one. src is the TCP address that
-// the proxy speaks for, invalid if the header names none. Parse looks at and asks
-// for no more than the longest header: 107 bytes (version 1) or 16 + 536 (version
-// 2). An error is final.
+// length in bytes, 0 if b holds only a part of one. src is the TCP address of the
+// proxy's client, the zero AddrPort if the header has none. Parse needs at most the
+// longest header: 107 bytes (version 1) or 16 + 536 (version 2). An error is final.
+// Parse does not keep b.
 func Parse(b []byte) (src netip.AddrPort, n int, err error) {
 	switch {
 	case hasPrefix(b, v2Signature):
@@ -52,7 +52,7 @@ func Parse(b []byte) (src netip.AddrPort, n int, err error) {
 	return netip.AddrPort{}, 0, errNoHeader
 }
 
-// hasPrefix reports whether b begins with prefix, or may when more comes.
+// hasPrefix reports whether b begins with prefix, or is a prefix of it.
 func hasPrefix(b []byte, prefix string) bool {
 	k := min(len(b), len(prefix))
 	return string(b[:k]) == prefix[:k]
@@ -99,12 +99,12 @@ func parseV1Addr(family, addr, port string) (netip.AddrPort, bool) {
 	if err != nil || strconv.FormatUint(p, 10) != port {
 		return netip.AddrPort{}, false // a sign, a leading zero
 	}
-	// One peer has one address, however the proxy spells it.
+	// An IPv4-mapped address is the IPv4 address.
 	return netip.AddrPortFrom(a.Unmap(), uint16(p)), true
 }
 
 func parseV2(b []byte) (src netip.AddrPort, n int, err error) {
-	// Each byte is judged as soon as it is there.
+	// Each byte is checked as soon as it has arrived.
 	local := false
 	if len(b) > 12 {
 		if b[12]>>4 != 2 {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Descriptors returns the number of a process's open descriptors, or -1 where it
-// is unknown.
+// Descriptors returns the number of a process's open descriptors, or -1 if it is
+// unknown.
 func Descriptors(pid int) int {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
@@ -21,8 +21,8 @@ func Descriptors(pid int) int {
 	return len(entries)
 }
 
-// ResidentBytes returns the size of a process's resident memory, or -1 where it
-// is unknown.
+// ResidentBytes returns the size in bytes of a process's resident memory, or -1 if
+// it is unknown.
 func ResidentBytes(pid int) int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {

@@ -22,7 +22,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// String returns a copy of all that was written.
+// String returns a copy of all bytes written so far.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,7 +53,7 @@ func StartProcess(t testing.TB, path string, args ...string) *Process {
 	t.Cleanup(func() {
 		if p.ProcessState == nil {
 			_ = p.Process.Kill() // it may have ended by itself
-			_ = p.Wait()         // its status was not of interest
+			_ = p.Wait()         // its status does not matter
 		}
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')

@@ -18,7 +18,7 @@ func Packet(m *framing.Message) []byte {
 	return b
 }
 
-// maxPacket bounds what ReadPacket takes, in bytes.
+// maxPacket is the size in bytes of the largest packet body that ReadPacket reads.
 const maxPacket = 64 << 20
 
 // ReadPacket reads one packet. It returns io.EOF if r ends before the packet

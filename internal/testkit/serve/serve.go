@@ -49,7 +49,8 @@ type Opened struct {
 	C chan<- *engine.Session
 }
 
-// OnOpen calls the Handler's, and then sends s. It blocks while C is full.
+// OnOpen calls the Handler's OnOpen, and then sends s to C. It blocks while C is
+// full.
 func (o Opened) OnOpen(s *engine.Session) {
 	o.Handler.OnOpen(s)
 	o.C <- s
