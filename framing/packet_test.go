@@ -137,7 +137,8 @@ func FuzzPacket(f *testing.F) {
 	})
 }
 
-// TestPacketSizeDoesNotWrap: on a 32-bit int a body near MaxInt32 plus the header must not wrap around.
+// TestPacketSizeDoesNotWrap: on a 32-bit int a body near MaxInt32 plus the header must not wrap
+// around.
 func TestPacketSizeDoesNotWrap(t *testing.T) {
 	b := []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0}
 	var m Message

@@ -334,8 +334,8 @@ func TestHazard23ClientHellos(t *testing.T) {
 		send(t, s, request(t, 1, "x"))
 		expect(t, s, framing.Response, 1, "x")
 	}
-	// What a refused certificate looks like from here depends on which of the client's
-	// packets arrives; and a client that closes at once may be gone before its handshake is done here.
+	// What a refused certificate looks like from here depends on which of the client's packets
+	// arrives; and a client that closes at once may be gone before its handshake is done here.
 	eventually(t, "the refusals to be counted", func() bool {
 		total := uint64(0)
 		for _, n := range srv.Stats().Refused {
