@@ -106,8 +106,8 @@ func Write(fd int, b []byte) (int, error) {
 	}
 }
 
-// ShutdownWrite ends this side of the connection: the peer reads the written
-// written, then the end of the stream.
+// ShutdownWrite ends this side of the connection: the peer reads the data
+// written before, and then the end of the stream.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 
 // Close closes fd.
