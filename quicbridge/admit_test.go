@@ -24,9 +24,9 @@ func refusedEarly(t *testing.T, addr string) {
 	}
 }
 
-// TestLimitsRefuseBeforeWork: what the engine doesn't admit is told so by
-// CONNECTION_REFUSED before a certificate is shown, counted by its reason, and
-// admitted once there is room.
+// TestLimitsRefuseBeforeWork: a connection that the engine doesn't admit is refused
+// with CONNECTION_REFUSED before a certificate is sent, and counted by its reason.
+// It is admitted when there is space.
 func TestLimitsRefuseBeforeWork(t *testing.T) {
 	for reason, config := range map[string]engine.Config{
 		"max_sessions":          {MaxSessions: 1},
@@ -92,12 +92,13 @@ func ask(t testing.TB, q *quic.Conn) {
 	expect(t, s, framing.Response, 1, "x")
 }
 
-// TestHazard13HandshakeBound: Config.MaxHandshakes is one for all transports.
-// Beyond it new clients are refused until there is room again.
+// TestHazard13HandshakeBound: Config.MaxHandshakes is one bound for all transports.
+// Beyond it new clients are refused until handshakes have ended.
 func TestHazard13HandshakeBound(t *testing.T) {
 	const most = 2
-	// A hello is two packets. If there is room between them, the second one begins a
-	// handshake that its client has given up: that takes the whole timeout.
+	// A hello is two packets. If a handshake ends between them, the second one
+	// begins a handshake that its client has given up: that takes the whole
+	// timeout.
 	e := engine.New(engine.Config{Handler: echo, MaxHandshakes: most, SniffTimeout: -1, HandshakeTimeout: 4 * time.Second})
 	l, err := e.Listen("127.0.0.1:0", engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(), QUIC(Config{}))
 	if err != nil {
@@ -133,8 +134,8 @@ func TestHazard13HandshakeBound(t *testing.T) {
 	})
 }
 
-// TestHandshakesLeaveNothing: handshakes that fail, or time out, give back what
-// they were admitted to.
+// TestHandshakesLeaveNothing: handshakes that fail, or time out, no longer count
+// for any limit.
 func TestHandshakesLeaveNothing(t *testing.T) {
 	srv := serve(t, engine.Config{Handler: echo, MaxSessions: 3, HandshakeTimeout: 3 * time.Second}, Config{})
 	t.Run("deaf", func(t *testing.T) {
@@ -172,7 +173,7 @@ func TestCertificateChanges(t *testing.T) {
 	}
 	current.Store(1)
 	q, err := quic.DialAddr(t.Context(), srv.addr, trust(t, ALPN), nil)
-	if err == nil { // in TLS 1.3 the client hears of it after its own handshake
+	if err == nil { // in TLS 1.3 the client gets the alert after its own handshake
 		err = closeError(t, q)
 	}
 	var alert *quic.TransportError
@@ -183,9 +184,9 @@ func TestCertificateChanges(t *testing.T) {
 	ask(t, raw(t, srv.addr, nil, ALPN))
 }
 
-// TestHazard34UnprovenAddresses: where the engine counts addresses or connections, a
-// client proves its address first. So packets with a forged sender neither use up
-// what its owner may have, nor anybody's rate.
+// TestHazard34UnprovenAddresses: where the engine counts addresses or connections,
+// a client proves its address first. So packets with a forged sender use up neither
+// the limit of its owner, nor a rate.
 func TestHazard34UnprovenAddresses(t *testing.T) {
 	for reason, config := range map[string]engine.Config{
 		"max_sessions_per_addr": {MaxSessionsPerAddr: 1},
@@ -194,7 +195,7 @@ func TestHazard34UnprovenAddresses(t *testing.T) {
 		t.Run(reason, func(t *testing.T) {
 			config.Handler = echo
 			srv := serve(t, config, Config{})
-			halfOpen(t, srv.addr, 8) // its replies, the Retry too, reach nobody
+			halfOpen(t, srv.addr, 8) // its replies, the Retry too, are lost
 			ask(t, raw(t, srv.addr, nil, ALPN))
 			if n := srv.Stats().Refused[reason]; n != 0 {
 				t.Errorf("%d forged connections were counted", n)

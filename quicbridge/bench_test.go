@@ -60,8 +60,7 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
-// cpuTime is what this process, client and server, has used of the CPUs, in
-// nanoseconds.
+// cpuTime returns the CPU time of this process, client and server, in nanoseconds.
 func cpuTime() int64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// TestCancelledAnswersLeaveTheBooks: what a peer doesn't want any more counts for
-// nothing, also if it goes on sending on the stream.
+// TestCancelledAnswersLeaveTheBooks: replies that a peer has cancelled are not
+// counted, even if it continues to send on the stream.
 func TestCancelledAnswersLeaveTheBooks(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		const size = 20_000
@@ -98,7 +98,7 @@ func TestRecountAfterDropsOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		const mark = 1 // what only a count of all streams would take away
+		const mark = 1 // only a count of all streams would correct it
 		if c.queued.Add(mark); count() != int64(st.out.Pending())+mark {
 			t.Errorf("policy %d: all streams were looked at without need", policy)
 		}

@@ -155,8 +155,8 @@ func TestCloseCodes(t *testing.T) {
 	}
 }
 
-// TestHazard16Shutdown: what was asked before a shutdown is answered, the code
-// says why the session ends, and a peer that doesn't read can't hold it up.
+// TestHazard16Shutdown: requests before a shutdown are answered, the code shows why
+// the session ends, and a peer that doesn't read can't delay it.
 func TestHazard16Shutdown(t *testing.T) { eachDispatch(t, testHazard16Shutdown) }
 
 func testHazard16Shutdown(t *testing.T, d engine.Dispatch) {
@@ -226,7 +226,7 @@ func TestAbortOverridesLinger(t *testing.T) {
 	}
 }
 
-// TestNoLinger: with a negative LingerTimeout Close waits for nobody.
+// TestNoLinger: with a negative LingerTimeout Close waits for no peer.
 func TestNoLinger(t *testing.T) {
 	var r recorder
 	r.onMsg = func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, make([]byte, 1<<19)); s.Close() }
@@ -237,7 +237,7 @@ func TestNoLinger(t *testing.T) {
 	r.reason(t)
 }
 
-// TestHazard12Cycles: connections that come and go leave nothing behind.
+// TestHazard12Cycles: closed connections leave no session and no socket.
 func TestHazard12Cycles(t *testing.T) { eachDispatch(t, testHazard12Cycles) }
 
 func testHazard12Cycles(t *testing.T, d engine.Dispatch) {
@@ -264,7 +264,8 @@ func testHazard12Cycles(t *testing.T, d engine.Dispatch) {
 }
 
 // TestCloseFromACallback: the engine is closed by a callback of a QUIC session,
-// which it can't outlast: Close says so, and the closing ends behind the callback.
+// which must return first: Close returns an error for that, and the closing is done
+// after the callback.
 func TestCloseFromACallback(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		returned := make(chan error, 1)

@@ -156,10 +156,10 @@ func settled(n *atomic.Int64) {
 	}
 }
 
-// TestConfigInitialWindow (hazard 21): what an unread connection takes is what
-// the setting says.
+// TestConfigInitialWindow (hazard 21): the setting bounds the bytes of an unread
+// connection.
 func TestConfigInitialWindow(t *testing.T) {
-	const slack = 6 * 1500 // what quic-go buffers on the sending side
+	const slack = 6 * 1500 // bytes that quic-go buffers on the sending side
 	if n := taken(t, Config{}); n < DefaultInitialWindow/2 || n > DefaultInitialWindow+slack {
 		t.Errorf("by default %d bytes are taken", n)
 	}

@@ -33,8 +33,8 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
-// TestDatagramTooLarge: the path's limit is found and told at once; what fits is
-// sent.
+// TestDatagramTooLarge: the path's limit is found and reported at once; a datagram
+// that fits is sent.
 func TestDatagramTooLarge(t *testing.T) {
 	srv := serve(t, engine.Config{Handler: echo}, Config{})
 	c := newClient(t, engine.Config{}, Config{})

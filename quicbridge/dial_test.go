@@ -31,8 +31,8 @@ func dialError(t *testing.T, ctx context.Context, addr string, qc Config) error 
 	return err
 }
 
-// TestHazard25Verification: a certificate that nobody vouches for, or for another
-// name, is refused unless the caller says otherwise.
+// TestHazard25Verification: an untrusted certificate, or one for another name, is
+// refused unless the caller disables verification.
 func TestHazard25Verification(t *testing.T) {
 	srv := serve(t, engine.Config{Handler: echo}, Config{})
 	var unknown x509.UnknownAuthorityError
@@ -139,7 +139,7 @@ func TestDialIPv6(t *testing.T) {
 }
 
 // TestDialedStreamWaitsForCredit: a server that grants one stream too few delays
-// what is sent, and blocks nobody.
+// messages, and blocks no caller.
 func TestDialedStreamWaitsForCredit(t *testing.T) {
 	certificate := developmentCertificate(t)
 	l, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{ALPN}},
@@ -161,7 +161,7 @@ func TestDialedStreamWaitsForCredit(t *testing.T) {
 	}
 	expect(t, first, framing.OneWay, 1, "one")
 	_ = first.Close()
-	expectEOF(t, first) // the client finishes what the server has finished
+	expectEOF(t, first) // the client finishes a stream that the server has finished
 	if err := s.Send([]byte("two")); err != nil {
 		t.Fatal(err)
 	}

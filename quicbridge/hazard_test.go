@@ -16,7 +16,7 @@ import (
 )
 
 // TestHazard20StuckStreams: streams that are opened and never finished, in the
-// middle of a packet or with replies that nobody reads, don't freeze others.
+// middle of a packet or with unread replies, don't block others.
 func TestHazard20StuckStreams(t *testing.T) { eachDispatch(t, testHazard20StuckStreams) }
 
 func testHazard20StuckStreams(t *testing.T, d engine.Dispatch) {
@@ -26,7 +26,7 @@ func testHazard20StuckStreams(t *testing.T, d engine.Dispatch) {
 		send(t, open(t, q), request(t, uint32(i), "never whole")[:18+i%5])
 	}
 	big := request(t, 1, strings.Repeat("x", 100_000))
-	for range 30 { // far more than half of what the connection may queue
+	for range 30 { // far more than half of the connection's OutboxLimit
 		send(t, open(t, q), big)
 	}
 	s := open(t, q)
@@ -36,8 +36,8 @@ func testHazard20StuckStreams(t *testing.T, d engine.Dispatch) {
 	}
 }
 
-// TestHazard21StalledPeer: a peer that stops reading costs its own session, with
-// a typed error, and nobody else a thing.
+// TestHazard21StalledPeer: a peer that stops reading loses its own session, with a
+// typed error, and affects no other.
 func TestHazard21StalledPeer(t *testing.T) { eachDispatch(t, testHazard21StalledPeer) }
 
 func testHazard21StalledPeer(t *testing.T, d engine.Dispatch) {
@@ -115,7 +115,7 @@ func testHazard21MutePeer(t *testing.T, d engine.Dispatch) {
 		}
 		taken += framing.PacketHeaderSize + len(m.Payload)
 	}
-	const underWay = 128 << 10 // what quic-go sends before it hears anything, the budget, and what the writer has in hand
+	const underWay = 128 << 10 // bytes that quic-go sends without an answer, the budget, and the bytes of the writer
 	if err != engine.ErrSlowConsumer || taken > limit+underWay {
 		t.Fatalf("%d bytes were taken, the limit is %d: %v", taken, limit, err)
 	}
@@ -160,8 +160,8 @@ func testHazard21ManyStreams(t *testing.T, d engine.Dispatch) {
 	}
 }
 
-// TestHazard10Backpressure: a client that asks without reading is held at a
-// part of what the connection may queue, and gets every reply once it reads.
+// TestHazard10Backpressure: a client that asks without reading is stopped at a part
+// of the connection's OutboxLimit, and gets every reply when it reads.
 func TestHazard10Backpressure(t *testing.T) { eachDispatch(t, testHazard10Backpressure) }
 
 func testHazard10Backpressure(t *testing.T, d engine.Dispatch) {
@@ -334,8 +334,9 @@ func TestHazard23ClientHellos(t *testing.T) {
 		send(t, s, request(t, 1, "x"))
 		expect(t, s, framing.Response, 1, "x")
 	}
-	// What a refused certificate looks like from here depends on which of the client's packets
-	// arrives; and a client that closes at once may be gone before its handshake is done here.
+	// How this side sees a refused certificate depends on which of the client's
+	// packets arrives; and a client that closes at once may be gone before its
+	// handshake is done here.
 	eventually(t, "the refusals to be counted", func() bool {
 		total := uint64(0)
 		for _, n := range srv.Stats().Refused {
@@ -376,8 +377,8 @@ func halfOpen(t *testing.T, addr string, n int) {
 	eventually(t, "the first packets", func() bool { return deaf.sent.Load() >= int64(n) })
 }
 
-// TestHazard09SlowHandshakes: handshakes that stand still hold up nobody, and
-// end at the deadline.
+// TestHazard09SlowHandshakes: stalled handshakes do not delay others, and end at
+// the deadline.
 func TestHazard09SlowHandshakes(t *testing.T) {
 	srv := serve(t, engine.Config{Handler: echo, HandshakeTimeout: 5 * time.Second}, Config{})
 	halfOpen(t, srv.addr, 20)

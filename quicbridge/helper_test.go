@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// testPatience is how long a test waits for what must happen.
+// testPatience is how long a test waits for an event that must happen.
 const testPatience = 20 * time.Second
 
 // echo answers every message.
@@ -71,7 +71,7 @@ func trust(t testing.TB, protos ...string) *tls.Config {
 	return &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: protos}
 }
 
-// developmentCertificate is what a listener without Config.TLS shows.
+// developmentCertificate is the certificate of a listener without Config.TLS.
 func developmentCertificate(t testing.TB) tls.Certificate {
 	t.Helper()
 	p := engine.TLS(engine.TLSConfig{SelfSigned: true})
@@ -266,7 +266,7 @@ func expectCode(t testing.TB, q *quic.Conn, code Code) {
 	}
 }
 
-// recorder is a Handler that remembers what happened.
+// recorder is a Handler that records its callbacks.
 type recorder struct {
 	mu       sync.Mutex
 	messages []*framing.Message
@@ -333,7 +333,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func name(i int) string { return fmt.Sprintf("message %d", i) }
 
-// muting is a socket that can be made to hear nothing, and counts what it sends.
+// muting is a socket that can be made to drop received packets, and counts sent
+// ones.
 type muting struct {
 	net.PacketConn
 	now  atomic.Bool

@@ -95,7 +95,7 @@ func TestConfigReadMemory(t *testing.T) {
 }
 
 // TestHazard33LargeMessagesWait: whole messages that wait for a slow handler are
-// bounded for their connection; then it isn't read, nothing is lost and nobody's
+// bounded for their connection. At the bound it isn't read, nothing is lost, and no
 // session ends.
 func TestHazard33LargeMessagesWait(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
@@ -125,7 +125,8 @@ func TestHazard33LargeMessagesWait(t *testing.T) {
 			}
 		})
 		settled(&taken)
-		// The ring's large messages, and what is on its way to quic-go's buffers.
+		// The ring's large messages, and the bytes on their way to quic-go's
+		// buffers.
 		const beyond = DefaultMaxWindow + 2<<20
 		if n := taken.Load(); n > DefaultReadMemory+beyond {
 			t.Errorf("%d bytes were taken before the handler", n)
@@ -406,8 +407,8 @@ func TestPartialTimeoutProgress(t *testing.T) {
 	due(false, "nothing is begun")
 }
 
-// TestNewPacketNewTime: the packet behind one that was finished has a whole time of
-// its own, though the stream never was without an incomplete one.
+// TestNewPacketNewTime: the packet after a finished one has its own full timeout,
+// although the stream always had an incomplete packet.
 func TestNewPacketNewTime(t *testing.T) {
 	var r recorder
 	c, session, q := tap(t, engine.Config{Handler: &r, PartialTimeout: time.Hour}, nil)

@@ -58,8 +58,8 @@ func TestHazard18BindErrors(t *testing.T) {
 	}
 }
 
-// TestListenerClose: a listener that has stopped accepts nobody, and its
-// sessions go on.
+// TestListenerClose: a stopped listener accepts no connection, and its sessions
+// continue.
 func TestListenerClose(t *testing.T) {
 	e := engine.New(engine.Config{Handler: echo})
 	defer e.Close()

@@ -19,8 +19,8 @@ import (
 // idleClients is set in the environment of the process that holds the clients.
 const idleClients = "QUICBRIDGE_IDLE_CLIENTS"
 
-// TestIdleMemory holds the server to what an idle session may cost. The clients
-// live in another process, so that their memory isn't counted.
+// TestIdleMemory bounds the server's memory for an idle session. The clients run in
+// another process, so that their memory isn't counted.
 func TestIdleMemory(t *testing.T) {
 	const n, goal = 200, 40 << 10 // bytes of heap a session
 	if addr := os.Getenv(idleClients); addr != "" {
@@ -28,7 +28,7 @@ func TestIdleMemory(t *testing.T) {
 		return
 	}
 	srv := serve(t, engine.Config{Handler: echo}, Config{IdleTimeout: time.Hour})
-	// What the first session makes for all of them isn't counted.
+	// Memory that the first session allocates for all of them isn't counted.
 	ask(t, raw(t, srv.addr, nil, ALPN))
 	for s := range srv.Sessions() {
 		s.Abort(nil)
@@ -64,7 +64,7 @@ func TestIdleMemory(t *testing.T) {
 	}
 }
 
-// heap is what the process holds after collecting, in bytes.
+// heap returns the process's heap after a garbage collection, in bytes.
 func heap() int64 {
 	runtime.GC()
 	runtime.GC() // empties the pools, too

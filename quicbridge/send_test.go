@@ -8,8 +8,8 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// TestSendAllocates holds the way of a reply into its outbox and out of it to no
-// allocation. What quic-go needs to send it is not counted.
+// TestSendAllocates checks that a reply passes its outbox without an allocation.
+// The allocations of quic-go are not counted.
 func TestSendAllocates(t *testing.T) {
 	full := Config{}.withDefaults()
 	c := &conn{config: &full, limits: &engine.Limits{MaxMessageSize: 1 << 20, OutboxSoftMark: 1 << 18, OutboxLimit: 1 << 22}}

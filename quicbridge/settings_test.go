@@ -78,7 +78,7 @@ func checkMaxMessageSize(t *testing.T) {
 
 // checkOutboxSoftMark: a peer that reads no answer may ask until so much waits.
 func checkOutboxSoftMark(t *testing.T) {
-	const enough = 4 << 20 // above the default, and what is under way
+	const enough = 4 << 20 // above the default, and the bytes in flight
 	var asked atomic.Int64
 	srv := serve(t, engine.Config{OutboxSoftMark: 8 << 20, OutboxLimit: 32 << 20, Handler: engine.OnMessage(
 		func(s *engine.Session, m *framing.Message) {

@@ -10,8 +10,8 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// TestSlowConsumerPolicies: a peer that doesn't read for a while costs what the
-// engine's policy says, keeps its session, and gets what was kept once it reads;
+// TestSlowConsumerPolicies: if a peer doesn't read for a while, the engine's policy
+// applies. The peer keeps its session, and gets the kept messages when it reads,
 // with one stream and with others that hold bytes too.
 func TestSlowConsumerPolicies(t *testing.T) { eachDispatch(t, testSlowConsumerPolicies) }
 

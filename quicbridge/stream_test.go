@@ -152,8 +152,8 @@ func testManyShortStreams(t *testing.T, d engine.Dispatch) {
 	}
 }
 
-// TestManyShortStreamsOfOneWays does the same with messages that nobody answers,
-// at a rate that waiting for an answer would not allow.
+// TestManyShortStreamsOfOneWays does the same with messages without an answer, at a
+// rate that waiting for an answer would not allow.
 func TestManyShortStreamsOfOneWays(t *testing.T) { eachDispatch(t, testManyShortStreamsOfOneWays) }
 
 func testManyShortStreamsOfOneWays(t *testing.T, d engine.Dispatch) {
@@ -298,8 +298,8 @@ func testStopSending(t *testing.T, d engine.Dispatch) {
 	expect(t, other, framing.Response, 3, "z")
 }
 
-// TestBadPacket: what isn't a packet ends its connection with a typed error and
-// a code, and no other.
+// TestBadPacket: an invalid packet closes its connection with a typed error and a
+// code, and no other connection.
 func TestBadPacket(t *testing.T) {
 	for _, c := range []struct {
 		name  string

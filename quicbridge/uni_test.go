@@ -13,7 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// sendUni sends b as msgtrans does: on a stream of its own, finished behind it.
+// sendUni sends b as msgtrans does: on a stream of its own, which it then finishes.
 func sendUni(t testing.TB, q *quic.Conn, b []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testPatience)
@@ -84,7 +84,7 @@ func TestCompatPipelined(t *testing.T) {
 	}
 }
 
-// TestCompatTooLarge: what a msgtrans peer couldn't read isn't sent.
+// TestCompatTooLarge: a packet that a msgtrans peer couldn't read isn't sent.
 func TestCompatTooLarge(t *testing.T) {
 	errs := make(chan error, 1)
 	srv := serve(t, engine.Config{MaxMessageSize: 2 << 20, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
@@ -97,8 +97,8 @@ func TestCompatTooLarge(t *testing.T) {
 	}
 }
 
-// TestHazard20CompatStuckStream: streams that are never finished delay nobody,
-// and are given up after the idle timeout, so that credit doesn't run out.
+// TestHazard20CompatStuckStream: streams that are never finished do not delay
+// others, and are cancelled after the idle timeout, so that credit doesn't run out.
 func TestHazard20CompatStuckStream(t *testing.T) {
 	srv := serve(t, engine.Config{Handler: echo}, Config{MaxIncomingUni: 4, IdleTimeout: 300 * time.Millisecond})
 	q := raw(t, srv.addr, &quic.Config{KeepAlivePeriod: 50 * time.Millisecond})
@@ -190,8 +190,8 @@ func TestUnknownStreamTypes(t *testing.T) {
 	}
 }
 
-// TestCompatReplyThenClose: a msgtrans peer gets what was sent before Close,
-// though it has no way to say that it did.
+// TestCompatReplyThenClose: a msgtrans peer gets the packets sent before Close,
+// although it can't confirm them.
 func TestCompatReplyThenClose(t *testing.T) {
 	const n = 50
 	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
