@@ -76,7 +76,7 @@ func TestAcceptTargets(t *testing.T) {
 	}
 }
 
-// TestAcceptTolerates takes what browsers and proxies send.
+// TestAcceptTolerates accepts the requests of browsers and proxies.
 func TestAcceptTolerates(t *testing.T) {
 	for name, head := range map[string][]byte{
 		"token list":     edit(request("/ws"), "Connection: Upgrade", "Connection: keep-alive, upgrade"),

@@ -82,8 +82,8 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkDecode takes a batch of 256 masked frames, and counts single
-// messages. Making the batch anew is part of what is measured.
+// BenchmarkDecode takes a batch of 256 masked frames, and counts single messages.
+// The time to make the batch is included.
 func BenchmarkDecode(b *testing.B) {
 	const batch = 256
 	for _, size := range []int{4, 64, 1024} {

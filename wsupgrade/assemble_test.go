@@ -67,7 +67,8 @@ func TestAssemblyGrowth(t *testing.T) {
 	}
 }
 
-// TestLargeAssemblyIsNotPooled leaves what a burst needed to the collector.
+// TestLargeAssemblyIsNotPooled leaves the memory of a burst to the garbage
+// collector.
 func TestLargeAssemblyIsNotPooled(t *testing.T) {
 	c := openCodec(true)
 	c.parts = &assembly{buf: make([]byte, 0, maxPooledAssembly+1), frames: 3}

@@ -53,8 +53,8 @@ func connectFails(t *testing.T, ctx context.Context, conn net.Conn, want error) 
 	return err
 }
 
-// TestConnect has gobwas's own upgrader answer, with frames right behind the
-// response, and speaks both ways.
+// TestConnect has gobwas's own upgrader answer, with frames right after the
+// response, and sends in both directions.
 func TestConnect(t *testing.T) {
 	early := append(fromServer(ws.OpText, true, "early"), fromServer(ws.OpPing, true, "")...)
 	got := make(chan string, 1)
@@ -86,7 +86,7 @@ func TestConnect(t *testing.T) {
 	}
 }
 
-// together writes after behind the first write, in one.
+// together appends after to the first write.
 type together struct {
 	io.Writer
 	after []byte

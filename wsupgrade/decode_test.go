@@ -45,7 +45,7 @@ func conversation() (stream []byte, messages []*framing.Message, pongs []byte) {
 	return stream, messages, pongs
 }
 
-// checkConversation fails unless o and s are what conversation says.
+// checkConversation fails unless o and s match conversation.
 func checkConversation(t *testing.T, o outcome, s *fakeSession) {
 	t.Helper()
 	_, messages, pongs := conversation()
@@ -87,8 +87,8 @@ func bytesOf(stream []byte) [][]byte {
 	return pieces
 }
 
-// TestDecodeIsInPlace delivers a message in one frame as it lies in the bytes
-// that arrived, with no room behind it.
+// TestDecodeIsInPlace delivers a message in one frame without a copy, and without
+// capacity after it.
 func TestDecodeIsInPlace(t *testing.T) {
 	for _, size := range []int{7, 300} {
 		payload := strings.Repeat("p", size)
@@ -150,7 +150,7 @@ func TestPacketLimit(t *testing.T) {
 	}
 }
 
-// TestPacketViolations is what a packet path refuses, and as what.
+// TestPacketViolations lists the violations on a packet path, with their errors.
 func TestPacketViolations(t *testing.T) {
 	p := packetString(framing.Message{Payload: []byte("ping"), ID: 1})
 	lying := []byte(p)

@@ -20,8 +20,8 @@ import (
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// TestDial speaks with our own server: requests of the dialing side, with
-// pings of nobody and closes of both.
+// TestDial uses our own server: requests of the dialing side, no pings, and closes
+// of both sides.
 func TestDial(t *testing.T) {
 	for name, d := range map[string]engine.Dispatch{"workers": engine.Workers, "inline": engine.Inline} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestDial(t *testing.T) {
 	}
 }
 
-// TestDialForeignServer speaks with gobwas's own server behind net/http.
+// TestDialForeignServer uses gobwas's own server under net/http.
 func TestDialForeignServer(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()

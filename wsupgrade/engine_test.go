@@ -68,7 +68,7 @@ func echoInEachDispatch(t *testing.T, f func(t *testing.T, addr string, r *recor
 	})
 }
 
-// foreign is gobwas's client: a connection, and what was read ahead of it.
+// foreign is gobwas's client: a connection, and the bytes read ahead of it.
 type foreign struct {
 	net.Conn
 	r io.Reader
@@ -92,7 +92,7 @@ func dialForeign(t testing.TB, addr, path string) *foreign {
 }
 
 // wantClose reads until a close frame comes, checks its code, and that the
-// connection ends behind it.
+// connection ends after it.
 func wantClose(t testing.TB, r io.Reader, code ws.StatusCode) {
 	t.Helper()
 	for {
@@ -214,7 +214,7 @@ func TestPipelined(t *testing.T) {
 }
 
 // TestBreachIsTold closes with the right code and reason, after the replies to
-// what came before.
+// earlier messages.
 func TestBreachIsTold(t *testing.T) {
 	for name, tc := range map[string]struct {
 		path  string
@@ -301,8 +301,8 @@ func TestShutdownSaysGoingAway(t *testing.T) {
 	}
 }
 
-// TestRawHandshakes answers what isn't an upgrade with HTTP errors, from which
-// no session and no OnClose come.
+// TestRawHandshakes answers other requests than upgrades with HTTP errors, without
+// a session and without OnClose.
 func TestRawHandshakes(t *testing.T) {
 	r := newRecorder()
 	_, addr := startWS(t, engine.Config{Handler: r, HandshakeTimeout: 200 * time.Millisecond})
@@ -366,8 +366,9 @@ func TestRawInSingleBytes(t *testing.T) {
 	})
 }
 
-// TestListenRefusesUnreachableWebSocket: behind a catch-all, or behind another
-// WebSocket protocol, no connection would get to it. One Protocol serves several paths.
+// TestListenRefusesUnreachableWebSocket: after a catch-all, or after another
+// WebSocket protocol, no connection would reach it. One Protocol serves several
+// paths.
 func TestListenRefusesUnreachableWebSocket(t *testing.T) {
 	lines := engine.Framed(framing.Line{})
 	for name, c := range map[string]struct {

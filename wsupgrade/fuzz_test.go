@@ -11,10 +11,9 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// FuzzDecode gives a codec any bytes in any two cuts. It never panics, never
-// takes more than there is, keeps no more than the limit, ends with an error
-// that says what kind of end it is, and makes of the two pieces what it makes of
-// the whole.
+// FuzzDecode gives a codec any bytes in any two cuts. The codec never panics, never
+// consumes more than there is, keeps no more than the limit, fails only with a
+// typed error, and decodes the two pieces to the same result as the whole.
 func FuzzDecode(f *testing.F) {
 	stream, _, _ := conversation()
 	head := len(request("/echo"))

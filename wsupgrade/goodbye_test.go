@@ -57,7 +57,7 @@ func TestGoodbyeCodes(t *testing.T) {
 	}
 }
 
-// TestGoodbyeAppends leaves what is in dst.
+// TestGoodbyeAppends keeps the content of dst.
 func TestGoodbyeAppends(t *testing.T) {
 	for _, c := range []*codec{openCodec(true), clientCodec(true), serverCodec()} {
 		if got := c.Goodbye([]byte("before"), engine.ErrClosed); !bytes.HasPrefix(got, []byte("before")) || len(got) <= len("before") {
@@ -127,7 +127,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestRefusalHeaders sends what RFC 9110 section 15.5 wants beside two statuses.
+// TestRefusalHeaders sends the headers that RFC 9110 section 15.5 requires with two
+// statuses.
 func TestRefusalHeaders(t *testing.T) {
 	res := readResponse(t, appendRefusal(nil, &HandshakeError{Status: http.StatusUpgradeRequired, Reason: "old"}))
 	if res.Header.Get("Sec-WebSocket-Version") != "13" || res.Header.Get("Upgrade") != "websocket" {
@@ -139,7 +140,7 @@ func TestRefusalHeaders(t *testing.T) {
 	}
 }
 
-// TestErrorIdentities is what a handler may ask of OnClose's reason.
+// TestErrorIdentities checks errors.Is and errors.As for OnClose's reasons.
 func TestErrorIdentities(t *testing.T) {
 	for _, tc := range []struct {
 		err     error

@@ -56,8 +56,8 @@ func TestHazard01EverySplit(t *testing.T) {
 	}
 }
 
-// TestHazard02EarlyMessage delivers nothing before Establish, and what came with
-// the request after it.
+// TestHazard02EarlyMessage delivers nothing before Establish, and messages that
+// came with the request after it.
 func TestHazard02EarlyMessage(t *testing.T) {
 	s, c := &fakeSession{}, serverCodec()
 	stream := append(request("/echo"), fromClient(ws.OpText, true, "first")...)
@@ -81,8 +81,8 @@ func TestHazard02EarlyMessage(t *testing.T) {
 	t.Fatal("the request was never taken")
 }
 
-// TestHazard03EmptyPayload delivers messages without payload, whole and
-// fragmented, and what follows them.
+// TestHazard03EmptyPayload delivers messages without payload, whole and fragmented,
+// and the messages after them.
 func TestHazard03EmptyPayload(t *testing.T) {
 	o := feed(t, openCodec(true), &fakeSession{}, bytes.Join([][]byte{
 		fromClient(ws.OpText, true, ""),
@@ -119,8 +119,8 @@ func TestHazard04SmallPieces(t *testing.T) {
 	if len(c.parts.buf) != 1<<20 || cap(c.parts.buf) > 1<<20 {
 		t.Errorf("%d bytes in %d", len(c.parts.buf), cap(c.parts.buf))
 	}
-	// Of a request only what is new is searched: a line feed that was looked at
-	// already isn't seen again.
+	// Only the new bytes of a request are searched: a line feed within seen isn't
+	// found again.
 	head := []byte("GET /ws HTTP/1.1\nHost: a\r\n")
 	if n, err := requestEnd(head, 20); n != 0 || err != nil {
 		t.Errorf("bytes before seen were searched: %d, %v", n, err)
@@ -157,8 +157,8 @@ func TestHazard05LyingLength(t *testing.T) {
 	}
 }
 
-// TestHazard13PingFlood answers no more pings than the session has room for,
-// and goes on.
+// TestHazard13PingFlood answers no more pings than the session has space for, and
+// continues.
 func TestHazard13PingFlood(t *testing.T) {
 	for _, c := range []*codec{openCodec(true), clientCodec(true)} {
 		s := &fakeSession{room: 4 << 10}
@@ -230,8 +230,8 @@ func TestHazard13SlowRequest(t *testing.T) {
 	t.Error("a request of 1 MiB is still asked to go on")
 }
 
-// TestHazard15GoodbyeBeforeClose sends the closing frame behind what was
-// encoded before, whole.
+// TestHazard15GoodbyeBeforeClose sends the whole close frame after the bytes
+// encoded before.
 func TestHazard15GoodbyeBeforeClose(t *testing.T) {
 	c := openCodec(true)
 	out, _ := c.Append(nil, &framing.Message{Payload: []byte("queued")})

@@ -16,7 +16,7 @@ import (
 const testLimit = 4096 // Limits.MaxMessageSize of the codecs under test, in bytes
 
 // fakeSession stands for the engine: it keeps the control frames and counts
-// Establish. room, where it isn't 0, is how many bytes of them it takes.
+// Establish. room, if it isn't 0, is how many bytes of them it takes.
 type fakeSession struct {
 	control     []byte
 	established int
@@ -89,8 +89,8 @@ type outcome struct {
 	err      error
 }
 
-// feed gives c the stream as an engine does: what arrived and wasn't consumed,
-// piece by piece, at a place in memory that changes, and with seen.
+// feed gives c the stream as an engine does: the unconsumed bytes, piece by piece,
+// at a changing place in memory, and with seen.
 func feed(t testing.TB, c *codec, s session, pieces ...[]byte) (o outcome) {
 	t.Helper()
 	var tail []byte

@@ -36,7 +36,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// TestPaths holds that each option decides what its path speaks.
+// TestPaths checks that each option determines the format of its path.
 func TestPaths(t *testing.T) {
 	p := New(Plain("/chat"), Packets("/"), Packets("/a/b"))
 	for path, plain := range map[string]bool{"/chat": true, "/": false, "/a/b": false} {
@@ -79,7 +79,7 @@ func TestNewPanics(t *testing.T) {
 	}
 }
 
-// TestCodecSize holds what an idle session pays for being a WebSocket.
+// TestCodecSize bounds the memory that WebSocket adds to an idle session.
 func TestCodecSize(t *testing.T) {
 	if size := unsafe.Sizeof(codec{}); size > 32 {
 		t.Errorf("a codec has %d bytes", size)

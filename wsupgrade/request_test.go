@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestRequestEnd finds the end of a request however it is cut, and looks at
-// nothing behind it.
+// TestRequestEnd finds the end of a request for every cut, and reads nothing after
+// it.
 func TestRequestEnd(t *testing.T) {
 	head := request("/ws")
 	stream := append(bytes.Clone(head), "\r\n\r\nmore"...)
