@@ -37,7 +37,7 @@ func TestResponseError(t *testing.T) {
 	}
 }
 
-// What a peer says stays one quoted line.
+// A peer's text stays one quoted line.
 func TestRemoteErrorText(t *testing.T) {
 	err := &RemoteError{Code: 7, Text: "two\nlines"}
 	if got, want := err.Error(), `mux: the peer failed with code 7: "two\nlines"`; got != want {

@@ -66,7 +66,7 @@ func TestIdleSessionHasNoTable(t *testing.T) {
 	}
 }
 
-// What isn't a Response passes a Mux without an allocation.
+// Other messages than Responses pass a Mux without an allocation.
 func TestPassThroughAllocations(t *testing.T) {
 	p := newPair(t, pairConfig{})
 	var messages int

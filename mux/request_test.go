@@ -28,7 +28,8 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// What a message says beside its payload travels, and the caller's stays as it was.
+// The other fields of a message are sent too, and the caller's message is not
+// changed.
 func TestRequestMessage(t *testing.T) {
 	got := make(keeper, 1)
 	p := newPair(t, pairConfig{server: got})
@@ -124,8 +125,8 @@ func TestHazard07BothDirections(t *testing.T) {
 	}
 }
 
-// A request that was given up leaves nothing behind, and its late answer is
-// dropped and counted.
+// A cancelled request leaves no entry, and its late response is dropped and
+// counted.
 func TestHazard07TimeoutLeavesNothing(t *testing.T) {
 	got := make(keeper, 1)
 	next := make(keeper, 1)
@@ -309,7 +310,7 @@ func TestMaxPendingDefaultAndBounds(t *testing.T) {
 	}
 }
 
-// What can't be sent is the caller's error and leaves nothing pending.
+// A message that can't be sent is an error of the call, and leaves nothing pending.
 func TestRequestThatCannotBeSent(t *testing.T) {
 	p := newPair(t, pairConfig{server: answerWith("")})
 	_, err := p.client.Request(testkit.Context(t), p.dialed, make([]byte, engine.DefaultMaxMessageSize+1))

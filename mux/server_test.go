@@ -23,7 +23,7 @@ type pair struct {
 
 // pairConfig is how a pair differs from the usual one.
 type pairConfig struct {
-	client, server engine.Handler // behind the muxes
+	client, server engine.Handler // the next handlers of the muxes
 	dispatch       engine.Dispatch
 	listen, dial   engine.Protocol
 	options        Options // of both muxes
@@ -63,7 +63,7 @@ func pending(x *Mux, s *engine.Session) int {
 	return len(tab.calls)
 }
 
-// answerWith replies to every request with its payload behind prefix.
+// answerWith replies to every request with prefix and its payload.
 func answerWith(prefix string) engine.Handler {
 	return engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		s.Reply(m, append([]byte(prefix), m.Payload...))
