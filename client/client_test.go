@@ -30,7 +30,7 @@ func TestRequest(t *testing.T) {
 	})
 }
 
-// What a message says beside its payload goes out and comes back.
+// The other fields of a message are sent and returned.
 func TestRequestMessage(t *testing.T) {
 	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
 		reply := *m
@@ -200,7 +200,7 @@ func TestHazard07ConnectionEndsRequests(t *testing.T) {
 	}
 }
 
-// What was sent before Close arrives, although the server doesn't read yet when
+// Messages sent before Close arrive, although the server doesn't read yet when
 // Close is called and most of it still waits in the client.
 func TestHazard15CloseFlushes(t *testing.T) {
 	const messages, size = 2000, 2000
@@ -245,7 +245,7 @@ func TestHazard15CloseFlushes(t *testing.T) {
 	}
 }
 
-// Closing a client whose inbox is full neither hangs nor loses what is in it.
+// Closing a client whose inbox is full neither hangs nor loses its messages.
 func TestCloseWithFullInbox(t *testing.T) {
 	h := engine.OnMessage(func(s *engine.Session, _ *framing.Message) {
 		for range 3000 {

@@ -70,7 +70,7 @@ func TestEndedClientLeavesTheHub(t *testing.T) {
 	})
 }
 
-// A failed Dial says why, and leaves nothing behind.
+// A failed Dial returns the reason, and leaves no resources.
 func TestDialFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -52,8 +52,8 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// What the server says at once, before anybody can have asked for events, is
-// the first event: even when the reader comes late.
+// A message that the server sends at once, before a call of Events is possible, is
+// the first event, even if the reader starts late.
 func TestHazard02FirstMessage(t *testing.T) {
 	h := engine.Callbacks{Open: func(s *engine.Session) {
 		s.Send([]byte("welcome"))
@@ -127,8 +127,8 @@ func TestHazard06SlowReader(t *testing.T) {
 	}
 }
 
-// waitForFullInbox waits until the client has stopped reading, and checks that
-// it stays within its bound, plus what the engine had received by then.
+// waitForFullInbox waits until the client has stopped reading, and checks that it
+// stays within its bound, plus the messages that the engine had received by then.
 func waitForFullInbox(t *testing.T, c *Client) {
 	t.Helper()
 	// A ring full at most, but with less overhead a message than an inbox counts.
@@ -147,7 +147,7 @@ func waitForFullInbox(t *testing.T, c *Client) {
 	}
 }
 
-// Answers behind unread messages come as soon as those are read.
+// Responses after unread messages arrive as soon as those are read.
 func TestRequestBehindUnreadMessages(t *testing.T) {
 	const messages, size = 3000, 1024
 	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {

@@ -64,8 +64,7 @@ func TestDiscardingHandler(t *testing.T) {
 	})
 }
 
-// A panic in a callback ends the session with what was panicked, and nothing
-// else.
+// A panic in a callback ends the session with the panic's value, and nothing else.
 func TestHazard19HandlerPanics(t *testing.T) {
 	h := engine.Callbacks{
 		Open:    func(s *engine.Session) { s.Send([]byte("one")); s.Send([]byte("two")) },

@@ -8,8 +8,9 @@ import (
 	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
-// TestHubHeedsTheCPUs and not what running engines add to GOMAXPROCS; and beside
-// an engine it adds nothing more.
+// TestHubHeedsTheCPUs checks that the hub uses the number of CPUs without the
+// additions of running engines to GOMAXPROCS, and that with another engine it adds
+// nothing more.
 func TestHubHeedsTheCPUs(t *testing.T) {
 	cpus := runtime.GOMAXPROCS(0)
 	e := engine.New(engine.Config{Handler: serve.Echo, Cores: cpus})

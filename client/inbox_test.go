@@ -50,7 +50,7 @@ func TestInboxPausesAtTheBound(t *testing.T) {
 	if r.pauses != 0 {
 		t.Fatal("paused below the bound")
 	}
-	for range 10 { // what had been received already still fits
+	for range 10 { // messages already received still fit
 		b.push(m)
 	}
 	if r.pauses != 1 {

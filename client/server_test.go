@@ -24,12 +24,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// transports are what every test body runs over.
+// transports are the transports on which every test body runs.
 var transports = []string{"tcp", "ws", "quic"}
 
-// server serves all transports, behind a mux, each on an address of its own: a
-// listener with several stream protocols opens a session with its first byte,
-// and some of the tests want the server to speak first.
+// server serves all transports through a mux, each on an address of its own: a
+// listener with several stream protocols opens a session at its first byte, and in
+// some tests the server must send first.
 type server struct {
 	engine *engine.Engine
 	mux    *mux.Mux

@@ -13,8 +13,8 @@ import (
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// TestHazard25TLSIsVerifiedByDefault asks over tls and wss, whose server shows a
-// certificate that nobody vouches for: only who says so goes on.
+// TestHazard25TLSIsVerifiedByDefault asks over tls and wss, whose server has an
+// untrusted certificate: only a client that disables verification connects.
 func TestHazard25TLSIsVerifiedByDefault(t *testing.T) {
 	protocol := engine.TLS(engine.TLSConfig{SelfSigned: true})
 	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
