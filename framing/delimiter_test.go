@@ -33,8 +33,8 @@ func TestDelimiterDecode(t *testing.T) {
 	}
 }
 
-// Every payload of up to seven letters with every delimiter of up to four, of
-// an alphabet of two: Append accepts exactly what would arrive unchanged.
+// Every payload of up to seven letters with every delimiter of up to four, of an
+// alphabet of two: Append accepts exactly the payloads that would arrive unchanged.
 func TestDelimiterAppendRefusesExactlyWhatWouldNotArrive(t *testing.T) {
 	refused, early := 0, 0
 	for _, delimiter := range words(4)[1:] {

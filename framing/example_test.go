@@ -9,8 +9,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// Two packets arrive in three pieces, none of which is a packet. What isn't a
-// whole frame is kept, and seen tells the framer how much of it it knows.
+// Two packets arrive in three pieces, none of which is a packet. An incomplete
+// frame is kept, and seen is how much of it the framer has already searched.
 func ExamplePacket() {
 	var wire []byte
 	wire, _ = framing.AppendPacket(wire, &framing.Message{Type: framing.Request, ID: 2, Payload: []byte("ping")})
@@ -73,7 +73,7 @@ type Netstring struct{}
 
 // Decode implements framing.Framer.
 func (Netstring) Decode(b []byte, _, max int, m *framing.Message) (int, error) {
-	const digits = 10 // enough for any max that fits 32 bits, and what bounds the search
+	const digits = 10 // enough for any max that fits 32 bits; it bounds the search
 	colon := bytes.IndexByte(b[:min(len(b), digits+1)], ':')
 	if colon < 0 {
 		if len(b) > digits {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A payload of 4 GiB doesn't fit a length of 32 bits. The bytes are address
-// space without memory behind it, so a function that touches one of them crashes.
+// A payload of 4 GiB doesn't fit a length of 32 bits. The bytes are address space
+// without memory, so a function that accesses one of them crashes.
 func TestAppendRefusesFourGiB(t *testing.T) {
 	huge, err := syscall.Mmap(-1, 0, 1<<32, syscall.PROT_NONE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {

@@ -14,7 +14,7 @@ type subject struct {
 	framer  Framer
 	alien   string // a payload that this framer can't carry; empty if there is none
 	biggest int    // the largest payload in bytes that it can carry, 0 if there is no bound
-	role    Type   // what Decode makes of every message; Packet goes by the message
+	role    Type   // the type of every decoded message; Packet carries the message's own
 }
 
 // wideDelimiter is longer than the buffer that the compiler gives to a string
@@ -104,8 +104,8 @@ func (s subject) stream(t testing.TB) (want []Message, wire []byte) {
 	return want, wire
 }
 
-// reader is the smallest thing that uses a Framer rightly: it keeps what isn't
-// a whole frame yet and says how much of it Decode has seen.
+// reader is the smallest correct user of a Framer: it keeps an incomplete frame,
+// and passes how much of it Decode has seen.
 type reader struct {
 	framer Framer
 	max    int
@@ -114,8 +114,8 @@ type reader struct {
 	got    []Message
 }
 
-// feed takes one piece of the stream and appends the messages that it completes
-// to r.got. They keep their bytes: what is behind r.tail is never written again.
+// feed takes one piece of the stream and appends the messages that it completes to
+// r.got. They keep their bytes: the bytes before r.tail are never written again.
 func (r *reader) feed(piece []byte) error {
 	r.tail = append(r.tail, piece...)
 	for {
@@ -162,7 +162,7 @@ func sameAll(t testing.TB, got, want []Message) {
 	}
 }
 
-// kindOf reduces an error of Decode to what a caller can tell.
+// kindOf reduces an error of Decode to the sentinel that it wraps.
 func kindOf(err error) error {
 	for _, kind := range []error{ErrTooLarge, ErrMalformed, ErrUnencodable} {
 		if errors.Is(err, kind) {

@@ -8,10 +8,10 @@ import (
 
 const fuzzMax = 1000 // bytes; small, so that fuzzed lengths are on both sides of it
 
-// fuzzDecode holds what is true of every framer on any bytes: data in two pieces
-// gives what it gives in one; a frame is the same without the bytes behind it;
-// a decoded message can be encoded again, to the same bytes if the framing has
-// only one form for a message (exact).
+// fuzzDecode checks the properties of every framer for any bytes: data in two
+// pieces gives the same as in one; a frame is the same without the bytes after it;
+// a decoded message can be encoded again, to the same bytes if the framing has only
+// one form for a message (exact).
 func fuzzDecode(t *testing.T, f Framer, data []byte, cut int, exact bool) {
 	cut = min(cut, len(data))
 	whole := reader{framer: f, max: fuzzMax}
@@ -62,8 +62,8 @@ func fuzzFrame(t *testing.T, f Framer, frame []byte, m *Message, exact bool) {
 	}
 }
 
-// fuzzAppend checks that m either is refused, leaving dst alone, or arrives as
-// want, with any bytes behind it.
+// fuzzAppend checks that m either is refused, with dst unchanged, or arrives as
+// want, with any bytes after it.
 func fuzzAppend(t *testing.T, f Framer, m, want *Message) {
 	dst := []byte("before")
 	wire, err := f.Append(dst, m)

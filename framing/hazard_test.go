@@ -85,7 +85,7 @@ func chunks(b []byte, size int) func(func([]byte) bool) {
 	}
 }
 
-// A zero-length payload must take its own frame and nothing behind it.
+// A zero-length payload must take its own frame and nothing after it.
 func TestHazard03ZeroLengthPayload(t *testing.T) {
 	for _, s := range subjects() {
 		t.Run(s.name, func(t *testing.T) {
@@ -191,8 +191,8 @@ func lookedAt(t *testing.T, f Framer, b []byte, seen int, end string) int {
 	return len(b) - high
 }
 
-// A length that lies is refused from the header alone, before anybody could
-// allocate for it, also where it is a harmless number if read as signed or shorter.
+// A false length is refused from the header alone, before memory is allocated for
+// it, even if it is a harmless number when read as signed or shorter.
 func TestHazard05LyingLengths(t *testing.T) {
 	const max = 1 << 20
 	le := binary.LittleEndian

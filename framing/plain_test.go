@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// What a plain framing can't carry must not get lost in silence: the peer would
-// take a part for the whole, or a cancellation for a request.
+// A field that a plain framing can't carry must not get lost in silence: the peer
+// would take a part for the whole, or a cancellation for a request.
 func TestPlainFramingsRefuseWhatWouldBeMisread(t *testing.T) {
 	for _, s := range withRaw() {
 		if s.isPacket() {
@@ -23,7 +23,7 @@ func TestPlainFramingsRefuseWhatWouldBeMisread(t *testing.T) {
 	}
 }
 
-// What only describes a message stays behind, and the message travels.
+// Fields that only describe a message are dropped, and the message is sent.
 func TestPlainFramingsDropWhatOnlyDescribes(t *testing.T) {
 	for _, s := range withRaw() {
 		if s.isPacket() {
