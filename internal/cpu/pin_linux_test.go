@@ -49,7 +49,7 @@ func TestPin(t *testing.T) {
 }
 
 // Pinning binds one thread: not the process's other threads, and not those started later, even by a
-// pinned one; and Allowed still tells what the process may use.
+// pinned one; and Allowed still returns the CPUs of the process.
 func TestPinBindsOneThreadOnly(t *testing.T) {
 	before := Allowed()
 	onThread(func() {

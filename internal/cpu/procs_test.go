@@ -60,9 +60,9 @@ func TestReturnLeavesWhatTheProgramSet(t *testing.T) {
 
 const lendVariable = "MILLRACE_TEST_LEND"
 
-// TestReturnGivesTheDefaultBack runs in processes of its own. Whether the runtime
-// follows changes again is seen by changing the CPUs that the process may use: its
-// affinity on Linux. Where somebody chose the number it stays.
+// TestReturnGivesTheDefaultBack runs in processes of its own. Whether the runtime follows changes
+// again is seen by changing the CPUs that the process may use: its affinity on Linux. A chosen
+// number stays.
 func TestReturnGivesTheDefaultBack(t *testing.T) {
 	if set := os.Getenv(lendVariable); set != "" {
 		if set == "program" {

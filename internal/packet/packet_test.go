@@ -129,7 +129,7 @@ func FuzzRun(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, limit uint16) { compareRun(t, data, int(limit)) })
 }
 
-// TestPutReply checks that it is what AppendPacket makes of the answer.
+// TestPutReply compares its result with AppendPacket of the answer.
 func TestPutReply(t *testing.T) {
 	payload := []byte("pong")
 	for _, m := range messages() {

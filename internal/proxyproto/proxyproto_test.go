@@ -77,7 +77,8 @@ var (
 	}
 )
 
-// TestAnyCut: too little asks for more, and what follows is left.
+// TestAnyCut: an incomplete header needs more bytes, and the bytes after a header
+// are left.
 func TestAnyCut(t *testing.T) {
 	for _, c := range good {
 		for cut := range c.header {

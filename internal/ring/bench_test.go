@@ -91,7 +91,7 @@ func benchmarkThroughput(b *testing.B, producers, size int) {
 	b.ReportMetric(float64(p.Parks())/float64(b.N), "parks/op")
 }
 
-// BenchmarkWakeIdle is what a producer pays for a consumer that is awake.
+// BenchmarkWakeIdle is the cost of Wake if the consumer is awake.
 func BenchmarkWakeIdle(b *testing.B) {
 	var p Parker
 	b.ReportAllocs()
@@ -101,7 +101,7 @@ func BenchmarkWakeIdle(b *testing.B) {
 }
 
 // BenchmarkHandOver is a wake-up there and one back, between a goroutine locked to its thread, as a
-// worker is, and one that isn't; "channel" is what the same costs through the scheduler.
+// worker is, and one that isn't; "channel" is the same through the scheduler.
 func BenchmarkHandOver(b *testing.B) {
 	b.Run("parker", func(b *testing.B) {
 		var there, back Parker

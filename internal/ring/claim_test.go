@@ -16,7 +16,7 @@ func TestClaimRejectsSizes(t *testing.T) {
 	}
 }
 
-// At every position of the tail an empty ring has room for the largest record, it isn't wrapped,
+// At every position of the tail an empty ring has space for the largest record, it isn't wrapped,
 // and the padding before it is neither seen nor lost.
 func TestClaimFitsAnywhereInEmptyRing(t *testing.T) {
 	largest := strings.Repeat("L", New(0).MaxRecord())

@@ -22,8 +22,8 @@ func TestCommitOutOfOrder(t *testing.T) {
 	wantNone(t, r)
 }
 
-// Every size with every used length, as the last claim (the rest is given back) and with one behind
-// (it is padded).
+// Every size with every used length, as the last claim (the rest is returned) and with one after it
+// (the rest is padded).
 func TestCommitPart(t *testing.T) {
 	r := New(0)
 	payload := strings.Repeat("0123456789", 5)

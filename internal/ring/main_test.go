@@ -8,7 +8,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// put claims, fills and commits one record, and fails the test if there is no room.
+// put claims, fills and commits one record, and fails the test if there is no space.
 func put(t testing.TB, r *Ring, kind uint32, payload string) {
 	t.Helper()
 	c := mustClaim(t, r, len(payload))

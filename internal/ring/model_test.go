@@ -18,12 +18,12 @@ type model struct {
 type entry struct {
 	claim     Claim
 	committed bool
-	payload   []byte // What was committed; empty if the claim was abandoned.
+	payload   []byte // The committed bytes; empty if the claim was abandoned.
 	kind      uint32
 }
 
-// play runs a stream of operations, one byte for what to do and two for how much, on a ring and on
-// its model.
+// play runs a stream of operations, one byte for the operation and two for the amount, on a ring
+// and on its model.
 func play(t testing.TB, ops []byte) {
 	m := &model{t: t, ring: New(MinSize)}
 	for len(ops) >= 3 {
@@ -52,8 +52,8 @@ func play(t testing.TB, ops []byte) {
 
 func (m *model) claim(size int) {
 	r := m.ring
-	// What the claim needs, reckoned from the positions: its record, and what is left before the
-	// end if that is less.
+	// The space that the claim needs, computed from the positions: its record, and the rest before
+	// the end if that is less.
 	need := int(aligned(size))
 	if rest := r.Cap() - int(r.tail.Load())%r.Cap(); rest < need {
 		need += rest
@@ -129,7 +129,7 @@ func (m *model) next(n int) bool {
 	return true
 }
 
-// drain commits what is open, reads everything, and expects an empty ring.
+// drain commits the open claims, reads everything, and expects an empty ring.
 func (m *model) drain() {
 	for len(m.open) > 0 {
 		m.commit(0, -1)

@@ -58,7 +58,7 @@ func TestParkSleepsUntilWake(t *testing.T) {
 	}
 	time.Sleep(20 * time.Millisecond) // Long enough to fall asleep; the test is right without it too.
 	for range 3 {
-		p.sleep.wake(&p.state) // What a waker that was held up before its last step does: it was meant for an earlier sleep.
+		p.sleep.wake(&p.state) // The last step of a delayed waker; it was meant for an earlier sleep.
 		time.Sleep(time.Millisecond)
 	}
 	woken.Store(true)

@@ -54,7 +54,7 @@ func TestDepthEmptyReady(t *testing.T) {
 	}
 }
 
-// A full ring is read to its end exactly once, though the memory behind its last record is that of
+// A full ring is read to its end exactly once, although the memory after its last record is that of
 // its first.
 func TestFullRingIsReadOnce(t *testing.T) {
 	r := New(0)

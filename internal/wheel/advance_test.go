@@ -102,8 +102,8 @@ func TestPanicInCallback(t *testing.T) {
 	wantFired(t, &w, 51, 3, 4, 9)
 }
 
-// Timers that a panic left behind can be cancelled like any others, and those that are reached next
-// queue up behind them.
+// Timers that a panic left in due can be cancelled like any others, and timers that are reached
+// next follow them.
 func TestCancelAfterPanic(t *testing.T) {
 	for victim := 1; victim < 4; victim++ {
 		var w Wheel[job]

@@ -12,7 +12,7 @@ import (
 // timers.
 const endOfTime = math.MaxInt64
 
-// model is a wheel next to what it must behave as: a plain map of deadlines.
+// model is a wheel with its reference: a plain map of deadlines.
 type model struct {
 	t         testing.TB
 	wheel     Wheel[job]
@@ -29,7 +29,7 @@ func newModel(t testing.TB) *model {
 	return m
 }
 
-// play runs a stream of operations: one byte for what to do, one for the job, one for the
+// play runs a stream of operations: one byte for the operation, one for the job, one for the
 // magnitude, eight for the amount.
 func (m *model) play(ops []byte) {
 	for len(ops) >= 11 {
@@ -70,7 +70,7 @@ func (m *model) cancel(id int) {
 	delete(m.deadlines, id)
 }
 
-// advance compares what fires, and how it is ordered, with the model. Each callback also meddles:
+// advance compares the fired timers, and their order, with the model. Each callback also meddles:
 // it moves one job and cancels another, by a rule that depends on the ids alone.
 func (m *model) advance(now int64) {
 	if now < m.now || now > 1<<62 && now != endOfTime {

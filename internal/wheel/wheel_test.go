@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// job is what timers belong to in these tests.
+// job is the owner of a timer in these tests.
 type job struct {
 	timer Timer[job]
 	id    int
