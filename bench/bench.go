@@ -1,12 +1,11 @@
 // Package bench loads an echo server over loopback and verifies every byte that
 // comes back: the ID of each reply, their order, and their payload.
 //
-// The load is closed-loop: each session keeps a window of requests in flight and
-// sends a new one for each reply. Or it is open-loop (Config.Rate): requests have
-// intended times, and latency counts from these, so that a server which stalls
-// can't hide it by being asked less. It needs Linux: it reads and writes sockets
-// from epoll loops of its own, TLS included, because a client that costs more
-// than the server measures itself.
+// A closed-loop load keeps a window of requests in flight on each session and sends
+// a new request for each reply. An open-loop load (Config.Rate) gives each request an
+// intended time. Latency counts from this time, so it includes the stalls of a
+// server. The package needs Linux: it reads and writes sockets, TLS included, from its
+// own epoll loops. A client that costs more than the server would measure only itself.
 package bench
 
 import (
@@ -28,14 +27,14 @@ type Config struct {
 	URL string
 
 	// TLS is the client's side of tls, wss and quic; it is cloned. Nil verifies
-	// the server by the system's roots and the URL's host. CAFile, a PEM file, is
-	// verified by instead of roots. Insecure switches verification off.
+	// the server with the system's roots and the URL's host. CAFile is a PEM file that
+	// replaces the roots. Insecure turns verification off.
 	TLS      *tls.Config
 	CAFile   string
 	Insecure bool
 
-	// Raw says that the server returns what it gets, byte for byte. Without it,
-	// a Request must come back as its Response.
+	// Raw expects the server to return all bytes unchanged. Without it, the reply to a
+	// Request must be its Response.
 	Raw bool
 
 	// OneWay sends OneWay messages, which must come back as OneWay messages.
@@ -49,16 +48,16 @@ type Config struct {
 	// Sessions at most 19,000 in all.
 	Streams int
 
-	// InFlight is how many requests each session, or stream, keeps unanswered;
-	// in an open loop the most that it may. Default 1000.
+	// InFlight is how many unanswered requests each session, or stream, has; in an
+	// open loop it is the maximum. Default 1000.
 	InFlight int
 
 	// Size is each request's payload in bytes. Default 4. InFlight times Size
 	// is at most 16 MiB.
 	Size int
 
-	// Sizes are payload sizes in bytes instead of Size: each request has one of
-	// them by chance, and one named twice is twice as likely. InFlight times the
+	// Sizes are payload sizes in bytes instead of Size: each request has a
+	// random one of them, and a size given twice is twice as likely. InFlight times the
 	// largest is at most 16 MiB.
 	Sizes []int
 
@@ -69,8 +68,8 @@ type Config struct {
 	// 50 million. Default 0, a closed loop.
 	Rate float64
 
-	// Poisson spaces an open loop's requests by chance, as independent users
-	// do; without it they are evenly spaced.
+	// Poisson spaces an open loop's requests randomly, like those of independent
+	// users. Without it they are evenly spaced.
 	Poisson bool
 
 	// RampUp is the time over which the sessions, all connected, begin one after
@@ -80,7 +79,7 @@ type Config struct {
 	// Duration is the measured time. Default 5 s.
 	Duration time.Duration
 
-	// Warmup is loaded in the same way before, and not measured. Default 1 s;
+	// Warmup is a time of the same load before Duration. It is not measured. Default 1 s;
 	// negative means none.
 	Warmup time.Duration
 
@@ -88,12 +87,12 @@ type Config struct {
 	// Sessions.
 	Loops int
 
-	// AtStart and AtEnd, where not nil, are called as the measured time begins
-	// and ends: to read the server's clocks.
+	// AtStart and AtEnd, if not nil, are called when the measured time begins and
+	// ends, for example to read the server's CPU time.
 	AtStart, AtEnd func()
 
-	// Progress, where not nil, is called about once a second from Run's own
-	// goroutine. What it takes delays the run's end, not the load.
+	// Progress, if not nil, is called about once a second from Run's own
+	// goroutine. A slow Progress delays the end of the run, but not the load.
 	Progress func(Progress)
 }
 

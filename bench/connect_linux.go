@@ -18,7 +18,7 @@ func dial(ctx context.Context, t target, sessions int, cfg *tls.Config) (fd int,
 	if err != nil {
 		return -1, nil, err
 	}
-	defer socket.Close() // detach takes a descriptor of its own
+	defer socket.Close() // detach returns a descriptor of its own
 	conn := socket
 	if t.secure() {
 		secure = &secureConn{wire: &wire{Conn: socket}}

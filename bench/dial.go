@@ -49,8 +49,8 @@ func clientTLS(cfg *Config, t target) (*tls.Config, error) {
 	return own, nil
 }
 
-// source picks the local address of the next connection to t: the system's
-// choice, unless there will be many to a loopback address.
+// source returns the local address of the next connection to t: the system's
+// choice, unless there are many connections to a loopback address.
 func source(t target, sessions int) net.Addr {
 	if t.scheme == "unix" || sessions <= sessionsASource {
 		return nil
@@ -62,8 +62,8 @@ func source(t target, sessions int) net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+sourceTurn.Add(1)%sourceAddrs))}
 }
 
-// upgrade makes the opening handshake of RFC 6455 section 4.1. The server says
-// nothing before it is asked, so nothing follows its response yet.
+// upgrade makes the opening handshake of RFC 6455 section 4.1. The server sends
+// nothing before the first request, so no byte follows its response yet.
 func upgrade(ctx context.Context, conn net.Conn, t target) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()

@@ -10,7 +10,7 @@ import (
 const (
 	readBufferSize  = 256 << 10 // bytes a loop
 	plainBufferSize = 64 << 10  // bytes a loop, of decrypted data
-	pollMillis      = 50        // how soon a loop notices that the load ends
+	pollMillis      = 50        // after which a loop notices the end of the load
 )
 
 // A loop drives the sessions that it was given, on one thread.
@@ -25,7 +25,7 @@ type loop struct {
 	verified int64 // replies so far
 	taken    int64 // their bytes
 	open     int   // sessions that haven't failed
-	ended    bool  // the sessions were told that the load ends
+	ended    bool  // the sessions have been ended
 }
 
 // run opens every session's window and serves them until the load stops or,
@@ -34,7 +34,7 @@ func (l *loop) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if l.load.cfg.Rate > 0 {
-		// Wake up when a request is due, not 50 us later. Failing costs only that.
+		// Wake up when a request is due, not 50 us later. If this fails, wake-ups are late.
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 		defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }()
 	}
@@ -53,7 +53,7 @@ func (l *loop) run() {
 		l.wakeTimers()
 		n, err := l.wait(events)
 		if err != nil && err != unix.EINTR {
-			return // the sessions' missing replies tell
+			return // the missing replies show it
 		}
 		for i := range max(n, 0) {
 			s := l.sessions[events[i].Fd]
@@ -67,7 +67,7 @@ func (l *loop) run() {
 	}
 }
 
-// wakeTimers lets the sessions write whose time has come.
+// wakeTimers writes the sessions whose timers are due.
 func (l *loop) wakeTimers() {
 	for len(l.timers) > 0 && !l.ended && l.timers[0].wakeAt() <= l.load.now() {
 		s := l.timers[0]
@@ -77,7 +77,7 @@ func (l *loop) wakeTimers() {
 }
 
 // wait waits for events until the next timer. epoll_wait counts milliseconds,
-// so shorter times are slept on the epoll descriptor itself.
+// so for shorter times it polls the epoll descriptor itself.
 func (l *loop) wait(events []unix.EpollEvent) (int, error) {
 	if len(l.timers) == 0 || l.ended {
 		return unix.EpollWait(l.epoll, events, pollMillis)
@@ -121,7 +121,7 @@ func (l *loop) finished() bool {
 	return true
 }
 
-// read verifies one read of s. More shows at the next epoll_wait.
+// read verifies one read of s. Further bytes cause another epoll_wait event.
 func (l *loop) read(s *session) {
 	if s.failed != nil {
 		return
@@ -140,8 +140,8 @@ func (l *loop) read(s *session) {
 	}
 }
 
-// decrypt verifies what ciphertext brought. It takes all of it, since the
-// buffer is the next session's then.
+// decrypt verifies the plaintext of ciphertext. It uses all of it, because the next
+// session uses the same buffer.
 func (l *loop) decrypt(s *session, ciphertext []byte) {
 	s.secure.wire.in = ciphertext
 	for s.failed == nil {
@@ -169,7 +169,7 @@ func (l *loop) receive(s *session, b []byte) {
 	l.record(l.load, s, before)
 }
 
-// write writes what s may send.
+// write writes the bytes that s may send.
 func (l *loop) write(s *session) {
 	if s.failed != nil {
 		return
@@ -199,8 +199,8 @@ func (l *loop) write(s *session) {
 	}
 }
 
-// outgoing is what the socket of s may get now: bytes of the script, or their
-// ciphertext.
+// outgoing returns the bytes that may be written to the socket of s now: bytes of the
+// script, or their ciphertext.
 func (l *loop) outgoing(s *session) []byte {
 	if s.secure == nil {
 		return s.due(l.load.now)
@@ -219,7 +219,7 @@ func (l *loop) outgoing(s *session) []byte {
 	return s.secure.wire.out
 }
 
-// watch waits for room to write too, or no longer.
+// watch starts or stops waiting for space to write.
 func (l *loop) watch(s *session, writing bool) {
 	s.writing = writing
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.index}

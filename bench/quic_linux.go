@@ -38,8 +38,8 @@ type pump struct {
 	wake   chan struct{} // the writer's
 }
 
-// dialQUIC connects and opens the streams. The server learns of each when the
-// first bytes come.
+// dialQUIC connects and opens the streams. The server sees a stream when its first
+// bytes arrive.
 func dialQUIC(ctx context.Context, l *load, t target, cfg *tls.Config) (*quicConn, error) {
 	cfg = cfg.Clone()
 	cfg.NextProtos = []string{quicALPN}
@@ -64,7 +64,7 @@ func dialQUIC(ctx context.Context, l *load, t target, cfg *tls.Config) (*quicCon
 
 func (q *quicConn) close() { _ = q.conn.CloseWithError(0, "") } // it is given up anyway
 
-// read verifies what comes until the session ends.
+// read verifies the received bytes until the session ends.
 func (p *pump) read() {
 	buffer := make([]byte, quicReadSize)
 	for {
@@ -103,7 +103,7 @@ func (p *pump) receive(b []byte) {
 	q.mu.Unlock()
 }
 
-// over reports whether the stream's end is no failure. p.mu is held.
+// over reports whether the end of the stream is expected. p.mu is held.
 func (p *pump) over() bool {
 	return p.owner.load.stop.Load() || p.s.ending && !p.s.outstanding()
 }
@@ -113,8 +113,8 @@ func (p *pump) fail(f *fault) {
 	p.owner.load.failures.Add(1)
 }
 
-// write writes what is due, in one Write for all that has gathered, until the
-// session ends. Then it ends the reader too.
+// write writes the due bytes, all with one Write, until the session ends. Then it ends
+// the reader too.
 func (p *pump) write() {
 	defer p.stream.CancelRead(0)
 	for {
@@ -137,8 +137,8 @@ func (p *pump) write() {
 	}
 }
 
-// outgoing returns what may be written now, and counts it as sent: the replies
-// may be there before Write returns. Without any, next is how long to wait.
+// outgoing returns the bytes that may be written now, and counts them as sent, because
+// the replies may arrive before Write returns. If there are none, next is the time to wait.
 func (p *pump) outgoing() (b []byte, next time.Duration, done bool) {
 	l := p.owner.load
 	p.mu.Lock()
@@ -163,8 +163,8 @@ func (p *pump) outgoing() (b []byte, next time.Duration, done bool) {
 	return nil, next, p.s.ending && !p.s.outstanding()
 }
 
-// sleep waits for a reply, at most d. Go's timers count milliseconds, so what
-// is shorter is slept by the thread.
+// sleep waits for a reply, at most d. Go's timers count milliseconds, so
+// for shorter times the thread sleeps.
 func (p *pump) sleep(d time.Duration) {
 	if d <= 0 {
 		return
@@ -182,7 +182,7 @@ func (p *pump) sleep(d time.Duration) {
 	}
 }
 
-// explainQUIC says what a silent server's handshake timeout means.
+// explainQUIC adds the likely cause to the handshake timeout of a silent server.
 func explainQUIC(err error) error {
 	var idle *quic.IdleTimeoutError
 	var handshake *quic.HandshakeTimeoutError

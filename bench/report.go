@@ -30,7 +30,7 @@ type chart struct {
 	X, Y       []label
 }
 
-// A label stands at a grid line.
+// A label belongs to a grid line.
 type label struct {
 	At   float64
 	Text string
@@ -38,8 +38,8 @@ type label struct {
 
 type row struct{ Name, Value string }
 
-// WriteHTML writes a page about the run that needs nothing else: no script, no
-// font, no network. Errors are w's.
+// WriteHTML writes a page about the run. The page needs no script, font or network. It
+// returns the errors of w.
 func (r *Result) WriteHTML(w io.Writer) error {
 	return reportTemplate.Execute(w, map[string]any{
 		"Result": r, "Started": r.Started.Format("2006-01-02 15:04:05 MST"),
@@ -173,7 +173,7 @@ func chartY(part float64) float64 {
 }
 func log10(d time.Duration) float64 { return math.Log10(float64(max(d, 1))) }
 
-// Latency writes d with three digits, as people read it.
+// Latency formats d with three digits.
 func Latency(d time.Duration) string {
 	digits := time.Duration(1)
 	for d/digits >= 1000 {

@@ -66,7 +66,7 @@ func TestReport(t *testing.T) {
 }
 
 // TestServerFallsBehind overloads a server that answers slowly: its latency
-// counts from the intended times, and what was never sent is told.
+// counts from the intended times, and unsent requests are reported.
 func TestServerFallsBehind(t *testing.T) {
 	cfg := short("tcp://" + acceptEach(t, echoPackets(func(_ int, answer []byte) []byte {
 		time.Sleep(10 * time.Millisecond)

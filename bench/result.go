@@ -7,7 +7,7 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Progress tells how a run is getting on.
+// Progress is the state of a run.
 type Progress struct {
 	Phase    string        // "ramp-up", "warm-up" or "measuring"
 	Elapsed  time.Duration // since the load began
@@ -16,7 +16,7 @@ type Progress struct {
 	Errors   int           // sessions that have failed
 }
 
-// Result is what a run measured.
+// Result has the figures of a run.
 type Result struct {
 	URL      string        `json:"url"`
 	Sessions int           `json:"sessions"`
@@ -34,28 +34,28 @@ type Result struct {
 	Rate     float64       `json:"rate"`     // Messages a second
 	Bytes    int64         `json:"bytes"`    // of these replies, with packet and frame headers, without TLS's and QUIC's
 
-	// Interrupted says that the context ended the run before its time.
+	// Interrupted is set if the context ended the run early.
 	Interrupted bool `json:"interrupted"`
 
 	// TargetRate is Config.Rate, 0 for a closed loop. Unsent is how many of its
 	// requests were due in the measured time and never sent, because the window was
-	// full of unanswered ones; they are in the latencies with what they had waited.
+	// full of unanswered ones; the latencies include their waiting times.
 	TargetRate float64 `json:"target_rate"`
 	Poisson    bool    `json:"poisson"`
 	Unsent     int64   `json:"unsent"`
 
-	// Verified counts every reply, those of the warm-up and of the end too.
+	// Verified counts every reply, including those of the warm-up and of the end.
 	Verified int64 `json:"verified"`
 	// Errors counts the sessions (or streams) that failed, Faults counts them by
-	// kind, and FirstError tells of the first.
+	// kind, and FirstError describes the first.
 	Errors     int            `json:"errors"`
 	Faults     map[string]int `json:"faults"`
 	FirstError string         `json:"first_error,omitempty"`
 
-	// Latency. In an open loop of every request due in the measured time, from
-	// when it was due. In a closed one of one request in each window, from the write that carried
-	// it to the read that brought its reply: a server that stalls is asked less,
-	// so these flatter it.
+	// Latency. In an open loop it is measured for every request due in the measured time,
+	// from the time when it was due. In a closed loop it is measured for one request in each
+	// window, from the write of the request to the read of its reply. A server that stalls
+	// gets fewer requests in a closed loop, so these latencies are too low.
 	Samples     int64         `json:"samples"`
 	LatencyMean time.Duration `json:"latency_mean"` // nanoseconds, as the next ones
 	LatencyP50  time.Duration `json:"latency_p50"`
@@ -70,8 +70,8 @@ type Result struct {
 	Series []Point `json:"series"`
 }
 
-// Percentile is a point of the latency curve: so many percent of the requests
-// took Latency or less.
+// Percentile is a point of the latency curve: Percent of the requests took
+// Latency or less.
 type Percentile struct {
 	Percent float64       `json:"percent"`
 	Latency time.Duration `json:"latency"` // nanoseconds
@@ -83,7 +83,7 @@ type Point struct {
 	Rate float64       `json:"rate"` // messages a second since the point before
 }
 
-// Behind says in a sentence that an open loop's server couldn't keep up, or is
+// Behind is a sentence if the server of an open loop couldn't keep up; otherwise it is
 // empty.
 func (r *Result) Behind() string {
 	if r.Unsent == 0 {
@@ -93,11 +93,11 @@ func (r *Result) Behind() string {
 		r.TargetRate, r.Unsent, r.InFlight)
 }
 
-// DialError says which session couldn't connect; those before it could. Err is
-// the network's or the handshake's own.
+// DialError is the failure of one session to connect; the sessions before it have
+// connected. Err is the error of the network or of the handshake.
 type DialError struct {
 	Session  int // from 1
-	Sessions int // that were to be
+	Sessions int // in the whole load
 	Err      error
 }
 

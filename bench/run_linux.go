@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run loads cfg.URL and returns what it measured. It blocks for RampUp, Warmup,
+// Run loads cfg.URL and returns the measured figures. It blocks for RampUp, Warmup,
 // Duration and the time that the last replies take (at most 5 s). An error
 // means that the load couldn't start (a *DialError if a session couldn't
 // connect) or ctx ended; in the latter case, once all have connected, the Result
-// holds what was measured until then. Sessions that failed under load are
-// counted in the Result, which then proves nothing but that.
+// has the figures until then. Sessions that failed under load are
+// counted in the Result; its other figures are then not valid.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -175,7 +175,7 @@ func (l *load) start() *sync.WaitGroup {
 	return &running
 }
 
-// halt ends the goroutines that still run, also those that wait.
+// halt ends all running goroutines, including those that wait.
 func (l *load) halt(running *sync.WaitGroup) {
 	l.stop.Store(true)
 	for _, q := range l.conns {

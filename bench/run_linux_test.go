@@ -51,8 +51,8 @@ func acceptEach(t *testing.T, handle func(net.Conn)) string {
 
 func echoRaw(conn net.Conn) { io.Copy(conn, conn) }
 
-// echoPackets answers packets; spoil may change the answer to the packet of
-// that number, as bytes, or make it vanish.
+// echoPackets answers packets; spoil may change or remove the answer to the
+// packet of a given number.
 func echoPackets(spoil func(number int, answer []byte) []byte) func(net.Conn) {
 	return func(conn net.Conn) {
 		r := bufio.NewReader(conn)
@@ -77,7 +77,7 @@ func echoPackets(spoil func(number int, answer []byte) []byte) func(net.Conn) {
 	}
 }
 
-// limitedConn is a connection that seems to end.
+// limitedConn is a connection that returns EOF after a limit.
 type limitedConn struct {
 	net.Conn
 	r io.Reader
@@ -85,7 +85,7 @@ type limitedConn struct {
 
 func (c limitedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
-// short is a load that takes little.
+// short is a load that takes little time.
 func short(url string) Config {
 	return Config{URL: url, Sessions: 3, InFlight: 20, Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond}
 }
@@ -144,7 +144,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestRunFindsFaults checks that no fault of a server passes for an answer.
+// TestRunFindsFaults checks that each fault of a server is found.
 func TestRunFindsFaults(t *testing.T) {
 	const at = 50 // the packet of each session that is spoiled
 	swap := func(number int, answer []byte) []byte {
@@ -192,7 +192,7 @@ func TestRunFindsFaults(t *testing.T) {
 	}
 }
 
-// TestRunFindsStrays lets each session have its neighbor's replies.
+// TestRunFindsStrays gives each session the replies of its neighbor.
 func TestRunFindsStrays(t *testing.T) {
 	var mu sync.Mutex
 	conns := map[net.Conn]bool{}
@@ -223,7 +223,7 @@ func TestRunFindsStrays(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Errors == 0 {
-		t.Errorf("nobody noticed: %+v", r)
+		t.Errorf("no fault was reported: %+v", r)
 	}
 }
 

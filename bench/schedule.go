@@ -6,9 +6,9 @@ import (
 )
 
 // A schedule is the intended times of an open loop's requests on one session.
-// They don't depend on the server: what can't be sent when it is due keeps its
-// time and waits. Only requests within the window are stored, so a server that
-// falls behind costs no memory. Times are nanoseconds of the load's clock.
+// They don't depend on the server: a request that can't be sent when it is due keeps
+// its time and waits. Only requests within the window are stored, so a slow server
+// costs no memory. Times are nanoseconds of the load's clock.
 type schedule struct {
 	next     float64    // of the first request not released
 	interval float64    // mean time between two
@@ -17,7 +17,7 @@ type schedule struct {
 	released int64      // requests that may be sent
 }
 
-// newSchedule is that of session i out of n. Evenly spaced sessions take turns.
+// newSchedule returns the schedule of session i of n. Evenly spaced sessions take turns.
 func newSchedule(cfg *Config, i, n int, from time.Duration) *schedule {
 	s := &schedule{
 		interval: float64(n) * float64(time.Second) / cfg.Rate,
@@ -39,7 +39,7 @@ func (s *schedule) space() float64 {
 	return s.interval
 }
 
-// release lets go what is due at now, as far as the window has room.
+// release releases the requests due at now, as far as the window has space.
 func (s *schedule) release(now, answered int64) {
 	for s.room(answered) && s.next <= float64(now) {
 		s.intended[s.released%int64(len(s.intended))] = int64(s.next)
@@ -48,7 +48,7 @@ func (s *schedule) release(now, answered int64) {
 	}
 }
 
-// room reports whether the window has some.
+// room reports whether the window has space.
 func (s *schedule) room(answered int64) bool {
 	return s.released-answered < int64(len(s.intended))
 }

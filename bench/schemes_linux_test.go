@@ -23,7 +23,7 @@ func serveSchemes(t *testing.T) (e *engine.Engine, addr, socket string) {
 	t.Helper()
 	e, addr = serve.Start(t, engine.Config{Handler: serve.Echo}, engine.Packets(), wsupgrade.Path("/ws"),
 		engine.TLS(engine.TLSConfig{SelfSigned: true}), quicbridge.QUIC(quicbridge.Config{}))
-	// A socket's path has room for about 100 bytes, less than t.TempDir may take.
+	// The path of a socket is limited to about 100 bytes, and t.TempDir may be longer.
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestSchemes(t *testing.T) {
 				if r.Errors != 0 || r.Verified <= 0 || len(r.Faults) != 0 {
 					t.Errorf("%+v", r)
 				}
-				// 100 requests are due in 50 ms. All of them count, whenever they came back.
+				// 100 requests are due in 50 ms. All of them count, regardless of the times of the replies.
 				if due := r.TargetRate * r.Duration.Seconds(); r.TargetRate > 0 && !cfg.Poisson &&
 					(float64(r.Samples) < due-4 || float64(r.Samples) > due+4) {
 					t.Errorf("%d samples of %.0f requests", r.Samples, due)
@@ -132,14 +132,14 @@ func TestRefusedQUIC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close() // a server that never says anything
+	defer socket.Close() // a server that never sends a byte
 	_, err = Run(t.Context(), short("quic://"+socket.LocalAddr().String()))
 	if err == nil || !strings.Contains(err.Error(), "no QUIC server") {
 		t.Errorf("%v", err)
 	}
 }
 
-// TestServerDies ends the server under the load, on every transport.
+// TestServerDies ends the server during the load, on every transport.
 func TestServerDies(t *testing.T) {
 	for i, scheme := range []string{"tcp", "tls", "ws", "wss", "quic", "unix"} {
 		t.Run(scheme, func(t *testing.T) {

@@ -8,19 +8,18 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// A script is what a session says, and what it must hear: the bytes of a cycle
-// of requests, and the bytes of their replies. Sessions walk round it, each from
-// a place of its own, so that a reply which got lost, came twice, passed another
-// or strayed to a neighbor shows as a difference in the bytes. Comparing them
-// is all that verifying costs, and one script serves all sessions.
+// A script is the bytes of a cycle of requests, and the bytes of their replies. Each
+// session repeats the cycle from a different start. So a reply that is lost, repeated,
+// out of order or sent to another session is a difference in the bytes. Verifying only
+// compares bytes, and all sessions use the same script.
 type script struct {
 	frames   int // in a cycle
 	requests stream
 	replies  stream
 }
 
-// minCycle frames is the least that a cycle has, so that IDs differ for long
-// also where few are in flight.
+// minCycle is the minimum number of frames in a cycle, so that IDs rarely repeat even
+// if few requests are in flight.
 const minCycle = 64
 
 // newScript makes the script of cfg's load. Its cycle is at least twice the
@@ -72,7 +71,7 @@ func plainFrame(payload []byte) []byte {
 }
 
 // maskedFrame is payload as a client's binary message. The mask is part of the
-// script: this client guards no proxies.
+// script: this client doesn't need to protect proxies.
 func maskedFrame(payload []byte, mask uint32) []byte {
 	key := binary.BigEndian.AppendUint32(nil, mask)
 	frame := append(wsHeader(len(payload), wsMasked), key...)

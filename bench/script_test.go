@@ -54,8 +54,8 @@ func decodeScript(t *testing.T, b []byte) (messages []framing.Message) {
 	return messages
 }
 
-// TestStream checks the walk round frames of one length, and of several, against
-// one that is written out.
+// TestStream compares the stream of frames of one length, and of several lengths, with
+// the bytes written out.
 func TestStream(t *testing.T) {
 	for _, frames := range [][]string{{"ab", "cd", "ef"}, {"a", "bcd", "ef"}} {
 		var list [][]byte

@@ -9,9 +9,9 @@ import (
 
 // Kinds of failure, the keys of Result.Faults.
 const (
-	FaultWrongReply = "wrong reply"     // not the bytes that were due
+	FaultWrongReply = "wrong reply"     // not the expected bytes
 	FaultLost       = "connection lost" // closed, reset or timed out
-	FaultMissing    = "replies missing" // the connection stands, and they don't come
+	FaultMissing    = "replies missing" // the connection is open, but they don't arrive
 )
 
 // A fault ends a session.
@@ -45,15 +45,15 @@ type session struct {
 	started  bool
 	ending   bool // no new requests
 	failed   *fault
-	writing  bool // the loop waits for room to write
+	writing  bool // the loop waits for space to write
 
 	// A closed loop's latency sample: the request of this number is timed.
 	sampled   int64 // requests up to the timed one; 0 for none
 	sampledAt int64
 }
 
-// due returns what the session may write at now, up to a cycle of the script.
-// It is empty while the window is full.
+// due returns the bytes that the session may write at now, up to a cycle of the
+// script. It is empty while the window is full.
 func (s *session) due(now func() int64) []byte {
 	requests := &s.script.requests
 	var allowed int64
@@ -75,7 +75,7 @@ func (s *session) due(now func() int64) []byte {
 	return requests.window(s.start, s.sent, allowed-s.sent)
 }
 
-// wrote takes note that n more bytes of due were written at now.
+// wrote records that n more bytes of due were written at now.
 func (s *session) wrote(n int, now func() int64) {
 	s.sent += int64(n)
 	if s.sampled == 0 && s.schedule == nil {
@@ -95,7 +95,7 @@ func (s *session) receive(b []byte) *fault {
 		s.received += int64(len(want))
 		rest = rest[len(want):]
 	}
-	// A server of raw bytes may answer a part of a request.
+	// A server of raw bytes may return a part of a request.
 	whole := requests.count(s.start, s.sent)
 	part := s.sent - requests.prefix(s.start, whole)
 	if s.received > replies.prefix(s.start, whole)+part {
@@ -111,8 +111,8 @@ func (s *session) outstanding() bool {
 	return s.failed == nil && s.received < s.script.replies.prefix(s.start, whole)
 }
 
-// end stops new requests. What an open loop owes until now is still sent, as
-// far as the window has room.
+// end stops new requests. An open loop still sends the requests that were due before
+// now, as far as the window has space.
 func (s *session) end(now int64) {
 	if s.schedule != nil && !s.ending {
 		s.schedule.release(now, s.answered)
@@ -132,7 +132,7 @@ func (s *session) mismatch(got, want []byte) *fault {
 		s.number, reply+1, got[from:to], want[from:to])}
 }
 
-// lost says what is missing when the connection ended with err.
+// lost is the fault of a session whose connection ended with err.
 func (s *session) lost(err error) *fault {
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF

@@ -9,19 +9,19 @@ import (
 
 const maxLatency = 60 * time.Second // that the histogram holds; longer counts as that
 
-// A tally is what a loop, or the streams of one QUIC connection, have counted.
+// A tally has the counters of a loop, or of the streams of one QUIC connection.
 // Its histogram belongs to them until they have returned.
 type tally struct {
 	latency *hdr.Histogram
 	replies atomic.Int64 // verified, published for the load
-	bytes   atomic.Int64 // that these replies had, with their frames
+	bytes   atomic.Int64 // of these replies, with their frames
 }
 
 func newLatency() *hdr.Histogram { return hdr.New(1, maxLatency.Nanoseconds(), 3) }
 
 // record takes the latencies of the replies that s got since it had `before`.
-// An open loop's request counts if it was due in the measured time, whenever
-// its reply comes.
+// An open loop's request counts if it was due in the measured time, regardless of
+// the time of its reply.
 func (t *tally) record(l *load, s *session, before int64) {
 	switch {
 	case s.schedule != nil:
@@ -44,9 +44,9 @@ func (t *tally) add(latency, n int64) {
 	_ = t.latency.RecordValues(min(max(latency, 1), maxLatency.Nanoseconds()), n)
 }
 
-// addUnsent counts the requests that were due and never sent by what they have
-// waited until the end, the least that their latency can be. Steps of a
-// thousandth of the wait are finer than anybody reads.
+// addUnsent counts the requests that were due and never sent. The latency of each is
+// its waiting time until the end, which is the minimum possible. Steps of a thousandth
+// of the wait are fine enough.
 func (t *tally) addUnsent(s *session, from, end int64) int64 {
 	if s.schedule == nil {
 		return 0

@@ -29,8 +29,8 @@ func (t *timers) Pop() any {
 	return s
 }
 
-// update files s anew: after its next time changed, or when it begins or ceases
-// to wait for one.
+// update sorts s in again: after its next time changed, or when it starts or stops
+// waiting for one.
 func (t *timers) update(s *session) {
 	waits := s.failed == nil && !s.ending && !s.started
 	if s.schedule != nil {
@@ -46,7 +46,7 @@ func (t *timers) update(s *session) {
 	}
 }
 
-// wakeAt is the time at which s acts even if it hears nothing from the server.
+// wakeAt is the time at which s acts even if it receives nothing from the server.
 func (s *session) wakeAt() int64 {
 	if s.schedule != nil {
 		return int64(s.schedule.next)

@@ -12,8 +12,8 @@ type secureConn struct {
 	wire *wire
 }
 
-// maxRecords is how much plaintext is sealed at once, in bytes; what the socket
-// doesn't take of it is kept.
+// maxRecords is how much plaintext is encrypted at once, in bytes. Ciphertext that the
+// socket doesn't accept is kept.
 const maxRecords = 128 << 10
 
 // A wire is the connection under a tls.Conn: the real one during the handshake,
@@ -47,7 +47,7 @@ func (w *wire) Write(p []byte) (int, error) {
 }
 
 // wouldBlock is a temporary net.Error, which crypto/tls doesn't keep: the next
-// Read goes on where this one ended, at any byte.
+// Read continues where this one ended, at any byte.
 type wouldBlock struct{}
 
 func (wouldBlock) Error() string   { return "bench: nothing to read yet" }

@@ -11,7 +11,7 @@ const (
 	progressEvery = time.Second
 )
 
-// A watch lets time pass and looks at the load meanwhile.
+// A watch waits, and samples the load meanwhile.
 type watch struct {
 	load *load
 	ctx  context.Context
@@ -51,7 +51,7 @@ func (w *watch) wait(phase string, d time.Duration) (series []Point) {
 	return series
 }
 
-// tell calls Progress if it is time.
+// tell calls Progress if it is due.
 func (w *watch) tell(phase string, now, replies int64) {
 	if w.load.cfg.Progress == nil || now-w.toldAt < int64(progressEvery) {
 		return

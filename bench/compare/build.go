@@ -18,7 +18,7 @@ func findRoot(ctx context.Context) (string, error) {
 }
 
 // build compiles the programs of chosen into dir, each once, so that no
-// compiler runs beside a measurement.
+// compiler runs during a measurement.
 func build(ctx context.Context, root, dir string, chosen []group) error {
 	needed := map[string]bool{}
 	for _, g := range chosen {

@@ -2,16 +2,16 @@ package main
 
 import "fmt"
 
-// A role says what a contestant is compared as.
+// A role is the part of a contestant in the comparison.
 type role int
 
 const (
 	rival role = iota
-	floor      // what the others are given as a part of
+	floor      // the reference: the rates of the others are fractions of its rate
 	ours
 )
 
-// A contestant says how to start a server and where to load it.
+// A contestant is a server to start, and the URL to load.
 type contestant struct {
 	name    string
 	program string
@@ -19,10 +19,10 @@ type contestant struct {
 	role    role
 
 	scheme, path string // of the URL in its ready line that is loaded
-	raw          bool   // it returns the bytes as they are
+	raw          bool   // it returns all bytes unchanged
 
-	// uncounted says that it sends or receives by system calls that the kernel
-	// doesn't count among read and write: sendmsg and its like.
+	// uncounted is set if the server sends or receives with system calls that the
+	// kernel doesn't count as read or write, such as sendmsg.
 	uncounted bool
 }
 
@@ -31,7 +31,7 @@ type scenario struct {
 	sessions int
 	streams  int  // of each session
 	inFlight int  // requests on each stream
-	half     bool // an open loop at half of what the server does in a closed one
+	half     bool // an open loop at half of the server's rate in a closed loop
 }
 
 func closed(sessions, inFlight int) scenario {
@@ -81,7 +81,7 @@ func millrace(scheme, path string, raw bool, args ...string) []contestant {
 
 var tcpGroup = group{
 	name: "tcp", title: "TCP, packets", named: goNet,
-	about: "A Request of 4 bytes comes back as its Response. The floor echoes bytes and knows no packets.",
+	about: "A Request of 4 bytes comes back as its Response. The floor echoes bytes without decoding packets.",
 	contestants: append([]contestant{
 		{name: "floor: raw epoll, no framing", program: "floor", role: floor, scheme: "tcp", raw: true},
 		{name: goNet, program: "gonet", scheme: "tcp"},
@@ -108,7 +108,7 @@ var tcpGroup = group{
 
 var wsGroup = group{
 	name: "ws", title: "WebSocket, binary messages", named: gws,
-	about: "A message of 20 bytes comes back as it is.",
+	about: "A message of 20 bytes comes back unchanged.",
 	contestants: append([]contestant{
 		{name: gws, program: "gws", scheme: "ws", path: "/", raw: true},
 		{name: "gorilla", program: "gorilla", scheme: "ws", path: "/", raw: true},
@@ -173,7 +173,7 @@ var halfOfSaturation = scenario{100, 1, 1, true}
 
 var openGroup = group{
 	name: "open", title: "Open loop, packets over TCP", named: goNet,
-	about: "Requests are due by chance (Poisson), and latency counts from then on. Rates are each server's own, so only latencies compare.",
+	about: "The intended times of requests are random (Poisson), and latency counts from these times. Each server has its own rate, so compare only latencies.",
 	contestants: append([]contestant{
 		{name: goNet, program: "gonet", scheme: "tcp"},
 		{name: "gnet", program: "gnet", scheme: "tcp"},

@@ -17,14 +17,14 @@ type settings struct {
 	write            string // file; empty for none
 
 	// Two builds of our own server to compare with each other: revisions or
-	// paths of executables. Empty for the comparison with rivals.
+	// paths of executables. Empty if Millrace is compared with rivals.
 	revisions, binaries [2]string
 }
 
 // pairs reports whether two builds of our own server are compared.
 func (s *settings) pairs() bool { return s.revisions[0] != "" || s.binaries[0] != "" }
 
-// parseFlags reads args, and writes what is wrong with them to stderr.
+// parseFlags reads args, and writes errors to stderr.
 func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	var set settings
 	var names, only string
@@ -69,7 +69,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		fmt.Fprintln(stderr, "compare:", err)
 	}
 	if only != "" || set.pairs() {
-		set.write = "" // a part would replace the whole
+		set.write = "" // otherwise a part would replace the complete table
 	}
 	return set, err
 }
@@ -91,8 +91,8 @@ func groupNames(of []group) string {
 	return strings.Join(names, ",")
 }
 
-// choose returns the groups of all that list names, with those of their
-// contestants whose name holds only. An empty list names all.
+// choose returns those groups of all that list names, with the contestants whose
+// name contains only. An empty list selects all groups.
 func choose(all []group, list, only string) ([]group, error) {
 	if list == "" {
 		list = groupNames(all)
@@ -117,8 +117,8 @@ func choose(all []group, list, only string) ([]group, error) {
 	return chosen, nil
 }
 
-// chooseOurs is choose among our own servers in a closed loop: an open one gives
-// the rate, and there would be nothing to compare.
+// chooseOurs is choose among our own servers in a closed loop: an open loop
+// has a fixed rate, so its rates can't be compared.
 func chooseOurs(list, only string) ([]group, error) {
 	var all []group
 	for _, g := range groups {

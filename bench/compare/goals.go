@@ -5,17 +5,17 @@ import (
 	"slices"
 )
 
-// A base is what a goal measures by.
+// A base is the contestant that a goal compares with.
 type base int
 
 const (
 	toFloor base = iota
 	toNamed      // the group's named rival
-	toBest       // the rival that does best by the goal's own metric
+	toBest       // the rival with the best value of the goal's metric
 )
 
-// A goal is a ratio that a contestant has to reach: at least factor, or at most
-// where less is better.
+// A goal is a ratio that a contestant must reach: at least factor, or at most
+// factor if less is better.
 type goal struct {
 	number   int // in the list at the end of the results
 	scenario scenario
@@ -32,7 +32,7 @@ type result struct {
 	runs     map[string][]sample // by the contestant's name
 }
 
-// best is the name of the rival that does best by m; empty without rivals.
+// best is the name of the rival with the best value of m; empty without rivals.
 func (r *result) best(m metric) string {
 	best, bestValue := "", 0.0
 	for _, c := range r.group.contestants {
@@ -62,14 +62,14 @@ func (r *result) baseName(b base, m metric) string {
 	return r.group.contestants[i].name
 }
 
-// ratios are own's figures by those of b, round by round; empty where either
-// wasn't measured.
+// ratios are own's figures divided by those of b, round by round. They are empty if
+// either wasn't measured.
 func (r *result) ratios(own string, b base, m metric) []float64 {
 	return m.ratios(r.runs[own], r.runs[r.baseName(b, m)])
 }
 
 // verdicts are the lines under a table: each goal of its scenario, whether the
-// median reaches it, and how many rounds do, which tells what that is worth.
+// median reaches it, and the number of rounds that do.
 func (r *result) verdicts() []string {
 	var lines []string
 	for _, g := range r.group.goals {
@@ -97,7 +97,7 @@ func (r *result) verdicts() []string {
 	return lines
 }
 
-// reached reports whether value, a ratio, is what g asks for.
+// reached reports whether value, a ratio, reaches g.
 func (g *goal) reached(value float64) bool {
 	if g.metric.lower {
 		return value <= g.factor

@@ -1,5 +1,5 @@
 // Command compare loads Millrace's echo server, the floor and the rivals on this
-// machine, prints how they relate, and writes that to bench/RESULTS.md.
+// machine, prints a comparison, and writes it to bench/RESULTS.md.
 //
 //	go run ./bench/compare [--group LIST] [--rounds 5] [--duration 1.5s]
 //	    [--warmup 300ms] [--only NAME] [--write FILE]
@@ -9,11 +9,11 @@
 // The second form compares two builds of the echo server with each other, and
 // prints which loads got slower.
 //
-// The servers take turns within each round, and each round gives its own ratios:
-// on a machine that others use too, a figure means something only beside one
-// that was measured at the same time. Run it anywhere in the repository. It exits
-// with 1 when a server dies or answers wrongly, and when it is interrupted; then
-// it prints what it has, and writes no part that isn't whole. Linux only.
+// The servers take turns within each round, and each round has its own ratios. If
+// other programs use the machine, only figures of the same time can be compared. Run
+// the command anywhere in the repository. It exits with 1 if a server dies or answers
+// wrongly, and if it is interrupted. It then prints the results so far, and writes no
+// incomplete part. Linux only.
 package main
 
 import (
@@ -60,8 +60,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// compare measures the chosen groups one after the other, and writes each as
-// soon as it is whole.
+// compare measures the chosen groups one after the other, and writes each when
+// it is complete.
 func compare(ctx context.Context, set settings, stdout, progress io.Writer) error {
 	root, err := findRoot(ctx)
 	if err != nil {

@@ -9,12 +9,12 @@ import (
 	"github.com/millrace/millrace/bench"
 )
 
-// errNoMessage: the server is slow, stuck or, beside busy neighbours, not run.
+// errNoMessage: the server is slow or stuck, or the system doesn't schedule it.
 var errNoMessage = errors.New("no message came back in time")
 
 // measure starts g's contestants from dir and loads them, in turn within each
-// round. When ctx ends or a run fails it returns what the scenarios have so far,
-// and the error.
+// round. When ctx ends or a run fails it returns the results so far, and the
+// error.
 func measure(ctx context.Context, g *group, dir string, set settings, progress io.Writer) (results []result, err error) {
 	var servers []*server
 	defer func() {
@@ -68,7 +68,7 @@ func (s *server) load(ctx context.Context, sc scenario, set settings) (sample, e
 	return s.run(ctx, cfg)
 }
 
-// run is a load with what the server uses for it.
+// run is a load, with the resources that the server used for it.
 func (s *server) run(ctx context.Context, cfg bench.Config) (sample, error) {
 	var before, after usage
 	var usageErr error

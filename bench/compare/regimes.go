@@ -13,11 +13,11 @@ import (
 // slowerBy is how much a regime may lose before it is marked.
 const slowerBy = 0.03
 
-// stallTries is how often a pair is measured that brings nothing.
+// stallTries is how often a pair without a reply is measured.
 const stallTries = 3
 
 // A regime is one load on one of our servers, with the samples of both sides.
-// Samples of the same index were measured one right after the other.
+// Samples of the same index were measured immediately one after the other.
 type regime struct {
 	group      string
 	contestant contestant
@@ -29,7 +29,7 @@ func (r *regime) String() string {
 	return fmt.Sprintf("%s, %s, %s", r.group, strings.TrimPrefix(r.contestant.name, "Millrace, "), r.scenario)
 }
 
-// regimes are all that the chosen groups have for our server.
+// regimes are all regimes of our server in the chosen groups.
 func regimes(chosen []group) []*regime {
 	var all []*regime
 	for _, g := range chosen {
@@ -57,8 +57,8 @@ func measurePairs(ctx context.Context, all []*regime, sides [2]side, set setting
 }
 
 // measurePair adds one sample of each side, and measures side first before the
-// other. A pair in which nothing came back is measured again: on a busy machine
-// a stall can last longer than a run.
+// other. A pair without a reply is measured again: on a busy machine a stall can last
+// longer than a run.
 func (r *regime) measurePair(ctx context.Context, sides [2]side, first int, set settings) error {
 	var got [2]sample
 	var err error
@@ -74,14 +74,13 @@ func (r *regime) measurePair(ctx context.Context, sides [2]side, first int, set 
 	return err
 }
 
-// tryPair loads both sides once. Each sample has a process of its own: the layout
-// of a process's memory, which is random, can make a difference of a few percent
-// as long as it lives.
+// tryPair loads both sides once. Each sample has a process of its own: the random
+// memory layout of a process can change all its figures by a few percent.
 func (r *regime) tryPair(ctx context.Context, sides [2]side, first int, set settings) (got [2]sample, err error) {
 	for _, i := range [2]int{first, 1 - first} {
 		c := r.contestant
 		c.program = sides[i].path
-		c.args = append(slices.Clone(c.args), "--log-level", "error") // it would warn at each start
+		c.args = append(slices.Clone(c.args), "--log-level", "error") // otherwise it warns at each start
 		s, err := start("", c)
 		if err == nil {
 			got[i], err = s.load(ctx, r.scenario, set)
@@ -117,8 +116,8 @@ func pairsReport(all []*regime, sides [2]side, set settings) string {
 	return b.String()
 }
 
-// mark names the metrics by which the new side is slower, and counts the rounds;
-// it is empty without one. One round of five can be an accident of the machine.
+// mark returns the metrics in which the new side is slower, and counts the rounds. It
+// is empty if there is none. One round of five can be an accident of the machine.
 func (r *regime) mark() string {
 	var parts []string
 	for _, m := range []metric{rate, cpu} {
@@ -156,7 +155,7 @@ func (r *regime) cells(m metric, format func(float64) string) []string {
 	}
 }
 
-// geometricMean is that of the median ratios by m.
+// geometricMean is the geometric mean of the median ratios of m.
 func geometricMean(all []*regime, m metric) float64 {
 	sum := 0.0
 	for _, r := range all {

@@ -66,7 +66,7 @@ Geometric mean of 2 regimes: messages/s 0.995x, server CPU a message 1.015x; slo
 	}
 }
 
-// TestMark checks on which side of the limit a ratio is.
+// TestMark checks ratios on both sides of the limit.
 func TestMark(t *testing.T) {
 	for _, c := range []struct {
 		rate, cpu float64
@@ -115,8 +115,8 @@ func TestRegimes(t *testing.T) {
 	}
 }
 
-// TestPairsOfOneBinary compares the echo server with itself, without a look at
-// the figures.
+// TestPairsOfOneBinary compares the echo server with itself. It doesn't check the
+// figures.
 func TestPairsOfOneBinary(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("builds a server and loads it")
@@ -171,8 +171,8 @@ func slowServer(t *testing.T) net.Addr {
 	return l.Addr()
 }
 
-// TestStall checks that a pair in which nothing comes back is tried again, and
-// one whose server ends isn't.
+// TestStall checks that a pair without a reply is tried again, unless its server
+// has ended.
 func TestStall(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no load here")

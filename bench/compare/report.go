@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// report is a group's part of the results: what was measured, where, when and
-// how, and the tables.
+// report is a group's part of the results: the description, the machine, the date,
+// the command and the tables.
 func report(g *group, results []result, set settings) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n", g.title)
 	fmt.Fprintf(&b, "%s Client and server on the same machine; every reply verified (ID, order, bytes).\n", g.about)
 	fmt.Fprintf(&b, "Each run measures %v after %v of warm-up, %d rounds, servers in turn. Ratios are taken within\n"+
-		"a round; all figures are medians of the rounds. Latency is closed-loop, of one request in each window, where nothing else is said.\n"+
-		"Calls are the server's reads and writes as the kernel counts them, wake-ups of its own threads included,\n"+
-		"waiting for events and sendmsg not (a dash where a server sends so). Waits are its threads' voluntary\n"+
-		"context switches.\n\n", set.duration, set.warmup, set.rounds)
+		"a round; all figures are medians of the rounds. Unless stated otherwise, latency is closed-loop, of one request in each window.\n"+
+		"Calls are the server's reads and writes as the kernel counts them. They include wake-ups of its own threads,\n"+
+		"but not waits for events or sendmsg (a dash if the server uses sendmsg). Waits are voluntary context\n"+
+		"switches of its threads.\n\n", set.duration, set.warmup, set.rounds)
 	fmt.Fprintf(&b, "- Machine: %s, %d CPUs, %s\n", cpuModel(), runtime.NumCPU(), kernel())
 	fmt.Fprintf(&b, "- Date: %s, %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"), runtime.Version())
 	fmt.Fprintf(&b, "- Command: `go run ./bench/compare --group %s --rounds %d --duration %v --warmup %v`\n",
@@ -29,7 +29,7 @@ func report(g *group, results []result, set settings) string {
 	return b.String()
 }
 
-// cpuModel names the processor, or says that it can't be told.
+// cpuModel returns the name of the processor, or "unknown processor".
 func cpuModel() string {
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err == nil {
@@ -42,7 +42,7 @@ func cpuModel() string {
 	return "unknown processor, " + runtime.GOARCH
 }
 
-// kernel names the operating system and its release.
+// kernel returns the name and the release of the operating system.
 func kernel() string {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {

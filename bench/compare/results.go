@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// A results file is kept by hand but for one part a group, between two markers
-// of their own lines, which this program replaces. So one group can be measured
-// anew, and what was written about the figures stays.
+// A results file is written by hand, except for one part for each group. Such a part is
+// between two marker lines, and this program replaces it. So one group can be measured
+// again, and the text about the figures stays.
 
 const skeleton = "# Results\n"
 
@@ -23,7 +23,7 @@ func endMarker(group string) string { return fmt.Sprintf("<!-- end %s -->", grou
 
 // replacePart returns file with the part of group replaced by text, or with that
 // part at its end if there is none yet. Markers that aren't one pair in order
-// are an error: somebody's text might be lost.
+// are an error, because text might be lost.
 func replacePart(file, group, text string) (string, error) {
 	part := beginMarker(group) + "\n" + strings.TrimRight(text, "\n") + "\n" + endMarker(group)
 	begin, begins := findLine(file, beginMarker(group))
@@ -38,8 +38,8 @@ func replacePart(file, group, text string) (string, error) {
 	return file[:begin] + part + file[end+len(endMarker(group)):], nil
 }
 
-// findLine returns where the last line that says want begins, and how many such
-// lines there are.
+// findLine returns the start of the last line that equals want, and the number of
+// such lines.
 func findLine(file, want string) (at, count int) {
 	offset := 0
 	for line := range strings.Lines(file) {
@@ -61,8 +61,8 @@ func readResults(path string) (string, error) {
 	return string(file), err
 }
 
-// checkResults tells before the measurement whether its results could be
-// written at path.
+// checkResults checks, before the measurement, whether its results can be written at
+// path.
 func checkResults(path string, chosen []group) error {
 	file, err := readResults(path)
 	if err != nil {
@@ -76,7 +76,7 @@ func checkResults(path string, chosen []group) error {
 	return nil
 }
 
-// writePart replaces group's part of the file at path: as a whole or not at all.
+// writePart replaces group's part of the file at path atomically.
 func writePart(path, group, text string) error {
 	file, err := readResults(path)
 	if err != nil {
@@ -89,7 +89,7 @@ func writePart(path, group, text string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(temp.Name()) }() // gone already when all went well
+	defer func() { _ = os.Remove(temp.Name()) }() // it was renamed if there was no error
 	_, err = temp.WriteString(file)
 	if err = errors.Join(err, temp.Chmod(0o644), temp.Close()); err != nil {
 		return err

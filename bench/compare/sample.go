@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// A usage is what a process has used since it began.
+// A usage is the resources that a process has used since it began.
 type usage struct {
 	cpu time.Duration
 
-	calls      int64 // of read, write and their vector forms; not sendmsg and its like
+	calls      int64 // of read, write and their vector forms; not sendmsg and similar calls
 	callsKnown bool
 
 	switches      int64 // of threads that gave up their CPU to wait
@@ -21,13 +21,13 @@ type usage struct {
 type sample struct {
 	rate     float64 // messages a second
 	cpu      float64 // nanoseconds of the server's CPU a message
-	calls    float64 // reads and writes of the server a message; negative where unknown
-	switches float64 // voluntary context switches a message; negative where unknown
+	calls    float64 // reads and writes of the server a message; negative if unknown
+	switches float64 // voluntary context switches a message; negative if unknown
 	mean     time.Duration
 	p50, p99 time.Duration
 }
 
-// newSample is messages and what the server used for them.
+// newSample returns the figures for messages and the server's usage for them.
 func newSample(rate float64, messages int64, before, after usage) sample {
 	n := float64(messages)
 	s := sample{rate: rate, cpu: float64((after.cpu - before.cpu).Nanoseconds()) / n, calls: -1, switches: -1}
@@ -44,7 +44,7 @@ func newSample(rate float64, messages int64, before, after usage) sample {
 type metric struct {
 	name  string
 	of    func(sample) float64
-	lower bool // is better
+	lower bool // a lower value is better
 }
 
 var (
@@ -53,8 +53,8 @@ var (
 	p99  = metric{name: "p99", of: func(s sample) float64 { return float64(s.p99) }, lower: true}
 )
 
-// ratios are own by base, round by round: on a machine that others use too, only
-// figures of the same minute compare.
+// ratios are own divided by base, round by round: if other programs use the machine,
+// only figures of the same time can be compared.
 func (m metric) ratios(own, base []sample) []float64 {
 	r := make([]float64, min(len(own), len(base)))
 	for i := range r {

@@ -30,7 +30,7 @@ func TestNewSample(t *testing.T) {
 	}
 	after.callsKnown, before.switchesKnown = false, false
 	if got := newSample(5, 1000, before, after); got.calls >= 0 || got.switches >= 0 {
-		t.Errorf("%+v knows what wasn't read", got)
+		t.Errorf("%+v has figures that weren't read", got)
 	}
 }
 

@@ -51,7 +51,7 @@ func start(dir string, c contestant) (*server, error) {
 	s.url, err = readyURL(out, c)
 	timeout.Stop()
 	go func() {
-		_ = cmd.Wait() // ProcessState tells
+		_ = cmd.Wait() // ProcessState has the result
 		close(s.exited)
 	}()
 	if err != nil {
@@ -83,8 +83,8 @@ func readyURL(out io.Reader, c contestant) (string, error) {
 	return "", fmt.Errorf("no %s://...%s in its ready line: %q", c.scheme, c.path, line)
 }
 
-// died says how the process ended, if it has. One that broke a connection by
-// dying is given a moment for the rest of its death.
+// died describes how the process ended, if it has. If its connection broke first, died
+// gives the process a moment to exit.
 func (s *server) died() error {
 	select {
 	case <-s.exited:
@@ -94,13 +94,13 @@ func (s *server) died() error {
 	}
 }
 
-// stop ends the process, politely for a while.
+// stop ends the process with a signal, and kills it if it takes too long.
 func (s *server) stop() {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		fmt.Fprintf(os.Stderr, "compare: %s: %v\n", s.name, err)
 	}
 	select {
-	case <-s.exited: // how it ends is no part of the comparison
+	case <-s.exited: // its exit code is not part of the comparison
 	case <-time.After(stopTimeout):
 		_ = s.cmd.Process.Kill() // it may have ended
 		<-s.exited

@@ -44,7 +44,7 @@ func script(t *testing.T, lines string) string {
 	return dir
 }
 
-// TestDeath checks that a server which dies is named with the way it died, both
+// TestDeath checks that the error for a dead server has its name and the cause, both
 // before it is ready and under load.
 func TestDeath(t *testing.T) {
 	if runtime.GOOS != "linux" {
@@ -64,7 +64,7 @@ func TestDeath(t *testing.T) {
 	}
 }
 
-// TestStop checks that stop waits for the end, and that died tells of it.
+// TestStop checks that stop waits for the end, and that died then returns it.
 func TestStop(t *testing.T) {
 	s, err := start(script(t, "echo ready tcp://127.0.0.1:1\nexec sleep 60\n"), contestant{name: "sleeper", program: "server", scheme: "tcp"})
 	if err != nil {

@@ -17,12 +17,12 @@ type side struct {
 	path  string // of the executable
 }
 
-// The words of --revisions for the files as they are, uncommitted changes
-// included.
+// The word of --revisions for the working tree, including uncommitted changes, and its
+// description.
 func isWorktree(revision string) bool { return revision == "worktree" || revision == "." }
 
 // makeSides puts an executable for each side below dir. Binaries are copied, so
-// that a build elsewhere can't exchange one between two rounds.
+// that another build can't replace one between two rounds.
 func makeSides(ctx context.Context, root, dir string, set settings) ([2]side, error) {
 	var sides [2]side
 	for i, name := range [2]string{"old", "new"} {
@@ -53,7 +53,7 @@ func copyBinary(place, path string) (side, error) {
 }
 
 // buildRevision builds cmd/echo of a revision, whose files it writes below
-// place. Git keeps no record of them, unlike of a worktree.
+// place. Unlike a worktree, this leaves no record in Git.
 func buildRevision(ctx context.Context, root, place, revision string) (side, error) {
 	s := side{about: "the working tree", path: filepath.Join(place, "echo")}
 	source := root
@@ -78,8 +78,8 @@ func buildRevision(ctx context.Context, root, place, revision string) (side, err
 	return s, err
 }
 
-// command runs a program in dir with more in its environment, and returns what
-// it prints; what it complains of is in the error.
+// command runs a program in dir with additional environment variables, and returns its
+// output. The error contains the text of its stderr.
 func command(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// table is the Markdown table of one scenario, and the goals beneath it. Ratios
-// are taken within a round, and then their median; so are the other figures.
+// table is the Markdown table of one scenario, and the goals beneath it. A
+// ratio is the median of the ratios within a round; other figures are medians, too.
 func (r *result) table() string {
 	hasFloor := r.baseName(toFloor, rate) != ""
 	var b strings.Builder
@@ -59,7 +59,7 @@ func (r *result) row(c contestant, hasFloor bool) []string {
 		median(collect(own, func(s sample) time.Duration { return s.p99 })).Round(time.Microsecond).String())
 }
 
-// ratioCell writes the median of ratios, or a dash where there is none.
+// ratioCell writes the median of ratios, or a dash if there is none.
 func ratioCell(format string, factor float64, ratios []float64) string {
 	if len(ratios) == 0 {
 		return "-"
@@ -67,7 +67,7 @@ func ratioCell(format string, factor float64, ratios []float64) string {
 	return fmt.Sprintf(format, factor*median(ratios))
 }
 
-// perMessage writes a count, or a dash where it isn't known.
+// perMessage writes a count, or a dash if it is unknown.
 func perMessage(n float64) string {
 	if n < 0 {
 		return "-"

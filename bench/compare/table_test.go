@@ -54,7 +54,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestTableOfOne has nothing to compare with.
+// TestTableOfOne has no other contestant to compare with.
 func TestTableOfOne(t *testing.T) {
 	r := fourServers()
 	r.runs = map[string][]sample{"mine": r.runs["mine"]}
@@ -102,7 +102,7 @@ func TestGoals(t *testing.T) {
 		}
 		for _, goal := range g.goals {
 			if !names[goal.name] || !scenarios[goal.scenario] {
-				t.Errorf("%s: goal %+v is of nobody or nowhere", g.name, goal)
+				t.Errorf("%s: goal %+v has no such contestant or scenario", g.name, goal)
 			}
 			if r := (&result{group: &g}); goal.base == toFloor && r.baseName(toFloor, goal.metric) == "" {
 				t.Errorf("%s: goal %d needs a floor", g.name, goal.number)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usageOf reads what process pid has used so far.
+// usageOf returns the usage of process pid so far.
 func usageOf(pid int) (usage, error) {
 	cpu, err := cpuTime(pid)
 	if err != nil {
@@ -44,7 +44,7 @@ func usageOf(pid int) (usage, error) {
 
 // cpuTime returns the CPU time that process pid has used so far, in user and
 // kernel mode, threads that have ended included. It reads the process's own
-// clock, which counts nanoseconds; clock_getcpuclockid(3) forms its number so.
+// clock, which counts nanoseconds. clock_getcpuclockid(3) computes its number in this way.
 func cpuTime(pid int) (time.Duration, error) {
 	const cpuClockSched = 2
 	var t unix.Timespec

@@ -20,8 +20,8 @@ type loop struct {
 	pending map[int32][]byte // bytes that a full socket didn't take, by connection
 }
 
-// serve deals listener's connections out to loops in turn, so that each core
-// carries as many as the next.
+// serve assigns listener's connections to loops in turn, so that each core has the same
+// number.
 func serve(listener net.Listener, cores int) error {
 	loops := make([]*loop, cores)
 	failed := make(chan error, cores+1)
@@ -103,9 +103,9 @@ func (l *loop) echo(fd int32) {
 	l.write(fd, l.buffer[:n])
 }
 
-// write writes b, and keeps what the socket doesn't take: until that is gone
-// the connection isn't read any more, so no connection ever owes more than one
-// buffer.
+// write writes b, and keeps the bytes that the socket doesn't accept. The connection
+// isn't read until these are written, so no connection has more than one buffer of
+// unwritten bytes.
 func (l *loop) write(fd int32, b []byte) {
 	n, err := unix.Write(int(fd), b)
 	if err == unix.EAGAIN || err == unix.EINTR {
@@ -126,12 +126,12 @@ func (l *loop) write(fd int32, b []byte) {
 	}
 }
 
-// flush goes on with what write kept.
+// flush writes the bytes that write kept.
 func (l *loop) flush(fd int32) {
 	l.write(fd, l.pending[fd])
 }
 
-// watch waits for room to write instead of bytes to read, or the other way
+// watch waits for space to write instead of bytes to read, or the other way
 // round.
 func (l *loop) watch(fd int32, writing bool) {
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: fd}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestFloor checks that bytes come back as they were, on several connections of
-// each loop, also where the peer reads late and the sockets fill up.
+// TestFloor checks that bytes come back unchanged, on several connections of each
+// loop, also if the peer reads late and the sockets fill up.
 func TestFloor(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,8 +1,7 @@
-// Command floor is the least that an echo server on epoll can do: one loop a
-// core, level-triggered, each read written back as it is. It knows no messages,
-// keeps no limits and has no handler. What it reaches is the most that any
-// server of this shape can reach on the machine, so results are given as a part
-// of it. Linux only.
+// Command floor is a minimal echo server on epoll: one level-triggered loop a core,
+// which writes the bytes of each read back. It has no messages, no limits and no
+// handler. Its rate is an upper bound for servers of this design on the machine, so
+// other results are given as fractions of it. Linux only.
 //
 //	floor [--addr HOST:PORT] [--cores N]
 //

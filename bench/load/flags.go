@@ -10,29 +10,29 @@ import (
 	"github.com/millrace/millrace/bench"
 )
 
-// parseFlags reads args; what is wrong with them it has told stderr.
+// parseFlags reads args, and writes errors to stderr.
 func parseFlags(args []string, stderr io.Writer) (cfg bench.Config, out outputs, err error) {
 	fs := flag.NewFlagSet("load", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	cfg.Size = bench.DefaultSize
 	fs.StringVar(&cfg.URL, "url", "tcp://127.0.0.1:8001",
 		"`URL` of the server: tcp, tls or quic://host:port, ws or wss://host:port/path, unix:///path")
-	fs.BoolVar(&cfg.Raw, "raw", false, "the server returns the bytes as they are, as bench/floor does")
+	fs.BoolVar(&cfg.Raw, "raw", false, "the server returns all bytes unchanged, as bench/floor does")
 	fs.BoolVar(&cfg.OneWay, "oneway", false, "send one-way messages, which come back as such")
 	fs.IntVar(&cfg.Sessions, "sessions", bench.DefaultSessions, "connections")
 	fs.IntVar(&cfg.Streams, "streams", 1, "streams a QUIC connection")
-	fs.IntVar(&cfg.InFlight, "inflight", bench.DefaultInFlight, "requests in flight a session, at most so many in an open loop")
-	fs.Func("size", "payload `BYTES`; or several, as in 4,4,1024, to choose from by chance (default 4)", func(v string) error {
+	fs.IntVar(&cfg.InFlight, "inflight", bench.DefaultInFlight, "requests in flight a session; the maximum in an open loop")
+	fs.Func("size", "payload `BYTES`; or several, as in 4,4,1024, to choose from randomly (default 4)", func(v string) error {
 		return parseSizes(v, &cfg)
 	})
 	fs.Float64Var(&cfg.Rate, "rate", 0,
 		"open loop: messages a second over all sessions, latency from the intended time (default: closed loop)")
-	fs.BoolVar(&cfg.Poisson, "poisson", false, "space an open loop's messages by chance")
+	fs.BoolVar(&cfg.Poisson, "poisson", false, "space an open loop's messages randomly")
 	fs.DurationVar(&cfg.RampUp, "ramp-up", 0, "time over which the sessions begin")
 	fs.DurationVar(&cfg.Duration, "duration", bench.DefaultDuration, "time to measure")
 	fs.DurationVar(&cfg.Warmup, "warmup", bench.DefaultWarmup, "time to load before that")
 	fs.IntVar(&cfg.Loops, "loops", 0, "client threads (default GOMAXPROCS)")
-	fs.StringVar(&cfg.CAFile, "ca", "", "PEM `FILE` of the authority that the server's certificate is verified by (default: the system's)")
+	fs.StringVar(&cfg.CAFile, "ca", "", "PEM `FILE` of the authority that verifies the server's certificate (default: the system's)")
 	fs.BoolVar(&cfg.Insecure, "insecure", false, "don't verify the server's certificate")
 	fs.StringVar(&out.json, "json", "", "write the result to `FILE` as JSON; - for stdout instead of the summary")
 	fs.StringVar(&out.html, "report", "", "write a page with charts to `FILE.html`")
@@ -46,7 +46,7 @@ func parseFlags(args []string, stderr io.Writer) (cfg bench.Config, out outputs,
 	}
 	cfg.Empty = cfg.Size == 0
 	if cfg.Warmup == 0 {
-		cfg.Warmup = -1 // none, where the Config's zero means the default
+		cfg.Warmup = -1 // none; zero would mean the default
 	}
 	return cfg, out, nil
 }

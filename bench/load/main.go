@@ -5,10 +5,10 @@
 //	     [--ramp-up 0s] [--warmup 1s] [--duration 5s] [--loops N]
 //	     [--ca FILE | --insecure] [--json FILE] [--report FILE.html]
 //
-// URLs begin with tcp, tls, ws, wss, quic or unix. It tells each second on
-// stderr how it is getting on, and sums up on stdout; Ctrl-C sums up what there
-// is so far. It exits with 1 when a session failed, the load couldn't start or a
-// file couldn't be written, and with 2 when a flag makes no sense.
+// URLs begin with tcp, tls, ws, wss, quic or unix. It prints its progress on
+// stderr each second, and a summary on stdout. Ctrl-C ends the load and prints the
+// summary so far. The exit code is 1 if a session failed, the load couldn't start or a
+// file couldn't be written, and 2 if a flag is invalid.
 package main
 
 import (

@@ -16,8 +16,8 @@ import (
 	"github.com/millrace/millrace/bench"
 )
 
-// echoServer returns the URL of a server that returns bytes as they are, or with
-// their first one changed.
+// echoServer returns the URL of a server that returns bytes unchanged, or with the
+// first byte changed.
 func echoServer(t *testing.T, spoil bool) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -98,7 +98,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestInterrupted checks that Ctrl-C, here the context's end, sums up what there is.
+// TestInterrupted checks that Ctrl-C, here the end of the context, prints the summary so far.
 func TestInterrupted(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip(bench.ErrUnsupported)

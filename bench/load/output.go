@@ -47,7 +47,7 @@ func toFile(name string, write func(io.Writer) error) error {
 	return errors.Join(write(file), file.Close())
 }
 
-// summarize writes the table for people.
+// summarize writes the summary as text.
 func summarize(w io.Writer, r *bench.Result) error {
 	fmt.Fprintf(w, "%s: %d sessions x %d in flight, %s payload, %v", r.URL, r.Sessions*r.Streams, r.InFlight,
 		payload(r), r.Duration.Round(time.Millisecond))

@@ -32,8 +32,8 @@ type broadcastContestant struct {
 	name, role, way string
 }
 
-// The first one is what the others are compared with. The engine has no call
-// that broadcasts; these are what a program can do with what it has.
+// The others are compared with the first one. The engine has no broadcast call; these
+// are the ways in which a program can broadcast with the calls that exist.
 var broadcastContestants = []broadcastContestant{
 	{"Millrace, loop of Send, one goroutine", "server", wayLoop},
 	{"Millrace, loop of Send, in a handler", "server", wayHandler},
@@ -164,8 +164,8 @@ func (b broadcastContestant) round(ctx context.Context, set broadcastSettings) (
 	}, nil
 }
 
-// caller returns what makes the server broadcast message number n and tells how
-// long its sender was busy.
+// caller returns a function that makes the server broadcast message number n and returns
+// how long its sender was busy.
 func (b broadcastContestant) caller(ctx context.Context, c *child, addr netip.AddrPort, set broadcastSettings) (
 	call func(n uint32) (time.Duration, error), hangUp func(), err error) {
 	if b.way != wayHandler {
@@ -207,7 +207,7 @@ func (b broadcastContestant) caller(ctx context.Context, c *child, addr netip.Ad
 	}, func() { conn.Close() }, nil
 }
 
-// broadcastFrame is the n-th broadcast as a session must hear it.
+// broadcastFrame is the n-th broadcast as a session must receive it.
 func broadcastFrame(set broadcastSettings, id, n uint32) []byte {
 	packet := mustPacket(&framing.Message{ID: id, Payload: broadcastPayload(set.size, n)})
 	if set.transport == "ws" {

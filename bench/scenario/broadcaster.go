@@ -14,7 +14,7 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// broadcastArgs say what to broadcast, and how.
+// broadcastArgs are the message to broadcast, and the way.
 type broadcastArgs struct {
 	Way    string `json:"way"`
 	Size   int    `json:"size"`
@@ -29,7 +29,7 @@ type broadcaster struct {
 
 var _ engine.Handler = (*broadcaster)(nil)
 
-// OnOpen does nothing: the peer speaks first.
+// OnOpen does nothing: the peer sends first.
 func (b *broadcaster) OnOpen(*engine.Session) {}
 
 // OnClose does nothing: the engine counts sessions.
@@ -56,7 +56,7 @@ func (b *broadcaster) OnMessage(s *engine.Session, m *framing.Message) {
 	s.Reply(m, binary.BigEndian.AppendUint64(nil, uint64(time.Since(start))))
 }
 
-// run broadcasts from outside of every handler, and returns how long it took.
+// run broadcasts outside of all handlers, and returns how long it took.
 func (b *broadcaster) run(_ context.Context, args broadcastArgs) (any, error) {
 	payload := broadcastPayload(args.Size, args.Number)
 	start := time.Now()

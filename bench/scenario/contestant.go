@@ -14,7 +14,7 @@ type contestant struct {
 	transport string // tcp or ws
 	rival     string // program of bench/peers; empty for Millrace
 	inline    bool   // Millrace's dispatch
-	raw       bool   // it returns what it gets, byte for byte
+	raw       bool   // it returns all bytes unchanged
 }
 
 // A running is a contestant's process.

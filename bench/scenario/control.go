@@ -16,8 +16,8 @@ import (
 
 // A child is a process of this very program in another role. It reads commands
 // on its stdin and answers each on its stdout, a line of JSON each; its first
-// line, without a command, tells that it is ready. The end of its stdin ends it,
-// so that it never outlives its parent.
+// line, without a command, means that it is ready. The end of its stdin ends it,
+// so it never outlives its parent.
 
 // childMark is the first argument of a child; its role and settings follow.
 const childMark = "internal-child"
@@ -54,8 +54,8 @@ func act[T any](f func(ctx context.Context, args T) (any, error)) action {
 	}
 }
 
-// A role is what a child can be. It returns what it tells its parent when it is
-// ready, the commands that it knows, and how to end it.
+// A role is the work of a child. It returns the child's ready message, its commands, and
+// a function that ends it.
 type role func(settings json.RawMessage) (ready any, actions map[string]action, end func(), err error)
 
 func roles() map[string]role {
@@ -80,7 +80,7 @@ func runAsChild(args []string) (code int, ok bool) {
 	}
 	ready, actions, end, err := start(json.RawMessage(args[2]))
 	if err != nil {
-		_ = writeAnswer(os.Stdout, nil, err) // the exit code says it too
+		_ = writeAnswer(os.Stdout, nil, err) // the exit code reports it too
 		return 1, true
 	}
 	defer end()
@@ -101,7 +101,7 @@ func obey(in io.Reader, out io.Writer, ready any, actions map[string]action) err
 	lines := make(chan []byte)
 	var readErr error
 	go func() {
-		// A goroutine of its own sees the parent's end in the middle of an action.
+		// A separate goroutine notices the parent's end during an action.
 		defer close(lines)
 		defer cancel()
 		scanner := bufio.NewScanner(in)
@@ -154,7 +154,7 @@ type child struct {
 	stop func() error // ends the process and waits; later calls return the same
 }
 
-// startChild starts a child and returns what it says when it is ready.
+// startChild starts a child and returns its ready message.
 func startChild[T any](ctx context.Context, name, role string, settings any) (c *child, ready T, err error) {
 	config, err := json.Marshal(settings)
 	if err != nil {
@@ -191,7 +191,7 @@ func startChild[T any](ctx context.Context, name, role string, settings any) (c 
 }
 
 // ask sends a command and waits for its answer, or for ctx. After an error of
-// ctx the child is good for stop only.
+// ctx only stop may be called.
 func ask[T any](ctx context.Context, c *child, do string, args any) (result T, err error) {
 	raw, err := json.Marshal(args)
 	if err != nil {
@@ -210,7 +210,7 @@ func ask[T any](ctx context.Context, c *child, do string, args any) (result T, e
 // read takes the next answer.
 func (c *child) read(ctx context.Context, result any) error {
 	interrupt := context.AfterFunc(ctx, func() {
-		_ = c.out.SetReadDeadline(time.Now()) // where a pipe has none, the child is ended soon anyway
+		_ = c.out.SetReadDeadline(time.Now()) // if a pipe has no deadlines, the child is ended soon anyway
 	})
 	defer interrupt()
 	if !c.scan.Scan() {

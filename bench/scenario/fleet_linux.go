@@ -86,8 +86,8 @@ func (f *fleet) connect() (fd int, err error) {
 	return fd, nil
 }
 
-// awaitConnect waits for a connect that a signal interrupted: it goes on by
-// itself, and must not be made again (connect(2), EINTR).
+// awaitConnect waits for a connect that a signal interrupted. The connect continues, and
+// must not be called again (connect(2), EINTR).
 func awaitConnect(fd int) error {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 	for {
@@ -153,8 +153,8 @@ func (f *fleet) upgrade(from, to int) error {
 	return nil
 }
 
-// readUpgrade reads the server's 101. It says nothing after that before it is
-// asked.
+// readUpgrade reads the server's 101. It sends nothing after that before the first
+// request.
 func (f *fleet) readUpgrade(fd int) error {
 	buf := f.buffer(maxUpgrade)
 	for n := 0; ; {
@@ -277,8 +277,8 @@ type fleetArgs struct {
 	To   int `json:"to"`
 }
 
-// fleetRole is a process full of client sessions. Every command answers how many
-// there are. Commands are short, so that the end of the parent is seen soon.
+// fleetRole is a process with many client sessions. Every command returns their
+// number. Commands are short, so that the end of the parent is noticed soon.
 func fleetRole(raw json.RawMessage) (ready any, actions map[string]action, end func(), err error) {
 	var set fleetSettings
 	if err := json.Unmarshal(raw, &set); err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // TestWrongReplyFails checks that a fleet, a receiver and a slow reader notice a
-// byte that isn't the one due.
+// wrong byte.
 func TestWrongReplyFails(t *testing.T) {
 	addr := spoilingServer(t)
 	clients := newFleet("tcp", addr, nil)
@@ -28,7 +28,7 @@ func TestWrongReplyFails(t *testing.T) {
 	if err := writeAll(clients.fds[0], []byte("bad!")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (<-delivered).result(); err == nil || !strings.Contains(err.Error(), "session 0: heard") {
+	if _, err := (<-delivered).result(); err == nil || !strings.Contains(err.Error(), "session 0: received") {
 		t.Errorf("the receiver says %v", err)
 	}
 	slow, err := startSlowReaders(context.Background(), addr, 1)
@@ -43,7 +43,7 @@ func TestWrongReplyFails(t *testing.T) {
 	}
 }
 
-// spoilingServer answers with what it gets, all bits flipped.
+// spoilingServer returns all bytes with their bits flipped.
 func spoilingServer(t *testing.T) netip.AddrPort {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -15,8 +15,8 @@ import (
 	"github.com/millrace/millrace/quicbridge"
 )
 
-// unverified trusts anybody: the server is this program's own child, and its
-// certificate is made in its memory.
+// unverified accepts any certificate: the server is a child of this program, and makes
+// its certificate in memory.
 func unverified() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
 // tlsClients hold TLS connections that speak packets.
@@ -104,7 +104,7 @@ func (c *quicClients) open(n int) error {
 	return nil
 }
 
-// close ends all sessions at once; the server hears of each.
+// close ends all sessions at once; the server gets a close for each.
 func (c *quicClients) close() {
 	if c.engine != nil {
 		c.engine.Close()

@@ -17,7 +17,7 @@ type largeSettings struct {
 }
 
 // largeLoads are the sizes, in bytes, and how many of them a session has in
-// flight: more than a socket's buffers take.
+// flight: more than the socket's buffers hold.
 var largeLoads = []struct{ size, inFlight int }{{64 << 10, 16}, {1 << 20, 3}}
 
 var largeContestants = []contestant{
@@ -75,7 +75,7 @@ func large(ctx context.Context, log *progress, set largeSettings) (r *report, er
 			}
 		}
 	}
-	r.note("every byte of every reply is compared with what it must be; the client does so on the same CPUs")
+	r.note("the client compares every byte of every reply with the expected byte, on the same CPUs")
 	return r, nil
 }
 
@@ -122,7 +122,7 @@ func loadServer(ctx context.Context, s *running, cfg bench.Config, clocks *[2]ti
 		if err != nil || result.Errors > 0 || result.Messages > 0 {
 			break
 		}
-		// Every reply came, but none within so short a time on so busy a machine.
+		// Every reply arrived, but none within the measured time, because the machine is busy.
 		cfg.Duration *= 2
 		result, err = bench.Run(ctx, cfg)
 	}

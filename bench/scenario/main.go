@@ -10,12 +10,11 @@
 //	large      echo of messages of 64 KiB and 1 MiB
 //	slow       fast sessions with and without slow readers beside them
 //
-// Every scenario verifies each byte that comes back, is bounded in count and
-// time, and takes --json FILE and --timeout; NAME --help lists the rest. Goals
-// are marked as reached or missed; a missed goal is a result, not a failure.
-// It exits with 1 when something went wrong (a wrong reply, a process that died,
-// too little memory, Ctrl-C), and with 2 when a flag makes no sense. What needs
-// Linux says so elsewhere.
+// Every scenario verifies each byte of the replies, has limits in count and time, and
+// takes --json FILE and --timeout; NAME --help lists the other flags. Goals are marked
+// as reached or missed; a missed goal is a result, not a failure. The exit code is 1
+// after an error (a wrong reply, a process that died, too little memory, Ctrl-C), and 2
+// if a flag is invalid. On other systems, scenarios that need Linux return an error.
 package main
 
 import (
@@ -33,8 +32,8 @@ import (
 // A body is a scenario whose flags were read. It reports its progress to log.
 type body func(ctx context.Context, log *progress) (*report, error)
 
-// A scenario registers its flags and returns its body, which may use them once
-// they are parsed, and check which says what is wrong with them.
+// A scenario registers its flags and returns two functions: its body, which may use
+// the flags after parsing, and check, which returns an error for invalid flags.
 type scenario struct {
 	name    string
 	timeout time.Duration // default of --timeout
@@ -94,7 +93,7 @@ func (s scenario) run(ctx context.Context, args []string, stdout, stderr io.Writ
 	fs := flag.NewFlagSet("scenario "+s.name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	jsonFile := fs.String("json", "", "`FILE` to write the figures to, as JSON")
-	timeout := fs.Duration("timeout", s.timeout, "the longest that it may take")
+	timeout := fs.Duration("timeout", s.timeout, "maximum time of the run")
 	check, body := s.setup(fs)
 	err := fs.Parse(args)
 	switch {
@@ -122,8 +121,8 @@ func (s scenario) run(ctx context.Context, args []string, stdout, stderr io.Writ
 	return 0
 }
 
-// measure runs the scenario and writes its report, also where it failed after
-// having measured something.
+// measure runs the scenario and writes its report, also if it failed after it had
+// measured something.
 func (s scenario) measure(ctx context.Context, fs *flag.FlagSet, body body, jsonFile string, stdout, stderr io.Writer) error {
 	r, err := body(ctx, newProgress(stderr))
 	if err != nil && ctx.Err() != nil {

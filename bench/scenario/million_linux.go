@@ -80,7 +80,7 @@ func million(ctx context.Context, log *progress, set millionSettings) (r *report
 
 func (c *crowd) processes() int { return (c.set.sessions + c.set.perProcess - 1) / c.set.perProcess }
 
-// feasible says what the machine lacks, before anything is spent.
+// feasible returns an error if the machine lacks a resource, before the run starts.
 func (c *crowd) feasible(l kernelLimits) error {
 	available, err := availableMemory()
 	if err != nil {
@@ -99,7 +99,7 @@ func (c *crowd) feasible(l kernelLimits) error {
 	case l.ports < sourceShare:
 		return fmt.Errorf("the system has %d ephemeral ports (net.ipv4.ip_local_port_range), and %d are needed", l.ports, sourceShare)
 	case l.processRoom < threadsEach*c.processes():
-		return fmt.Errorf("the system has room for %d threads (kernel.threads-max, pid_max), and %d may be needed",
+		return fmt.Errorf("the system can create %d more threads (kernel.threads-max, pid_max), and %d may be needed",
 			l.processRoom, threadsEach*c.processes())
 	case l.listenLength < batch:
 		return fmt.Errorf("net.core.somaxconn is %d, and %d connections come at once", l.listenLength, batch)
@@ -197,8 +197,8 @@ func (c *crowd) conclude(r *report, none, full memoryFigures, machine int64, too
 	r.note("%v in all", took.Round(time.Second))
 }
 
-// each runs do for all pairs, as many at a time as are wanted, and returns the
-// first failure, which stops the others.
+// each runs do for all pairs, in parallel up to the limit, and returns the first
+// failure, which stops the others.
 func (c *crowd) each(ctx context.Context, do func(ctx context.Context, p *pair) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -227,7 +227,7 @@ func (c *crowd) each(ctx context.Context, do func(ctx context.Context, p *pair) 
 	return nil
 }
 
-// fill opens all sessions, and says each second how many there are.
+// fill opens all sessions, and logs their number each second.
 func (c *crowd) fill(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -315,7 +315,7 @@ func (c *crowd) memory(ctx context.Context, collect bool) (sum memoryFigures, er
 	return sum, nil
 }
 
-// stop ends the clients first, whose resets leave nothing behind, and then the
+// stop ends the clients first, because their resets leave no TIME_WAIT, and then the
 // servers.
 func (c *crowd) stop() error {
 	var mu sync.Mutex // guards errs

@@ -31,7 +31,7 @@ func processMemory(pid int) (f footprint, err error) {
 	return footprint{RSS: fields["VmRSS"], PSS: shares["Pss"], Anon: fields["RssAnon"], Peak: fields["VmHWM"]}, nil
 }
 
-// availableMemory is what new work can have without swapping, in bytes.
+// availableMemory is the memory that new work can use without swapping, in bytes.
 func availableMemory() (int64, error) {
 	fields, err := kilobytes("/proc/meminfo")
 	if err != nil {
@@ -58,7 +58,7 @@ func kilobytes(file string) (map[string]int64, error) {
 }
 
 // cpuTime is the CPU time that process pid has used so far, in user and kernel
-// mode, by its own clock; clock_getcpuclockid(3) forms that clock's number so.
+// mode, by its own clock; clock_getcpuclockid(3) computes that clock's number in this way.
 func cpuTime(pid int) (time.Duration, error) {
 	const cpuClockSched = 2
 	var t unix.Timespec
@@ -68,7 +68,7 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// kernelLimits are what bounds a machine's sockets and processes.
+// kernelLimits are the kernel's limits for sockets and processes.
 type kernelLimits struct {
 	descriptors  int // a process may open
 	filesFree    int // that the system may still open

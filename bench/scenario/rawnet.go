@@ -18,8 +18,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// A rawNet is the rival at broadcasting: package net with a goroutine a
-// connection, which answers the probes, and a list of connections.
+// A rawNet is the rival for broadcasts: package net with a goroutine a connection,
+// which answers the probes, and a list of connections.
 type rawNet struct {
 	transport string
 	listener  net.Listener

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A receiver waits until every session of a fleet has heard the same bytes.
+// A receiver waits until every session of a fleet has received the same bytes.
 type receiver struct {
 	fds   []int
 	epoll int
-	got   []int // bytes that each session has heard of what is expected
+	got   []int // expected bytes that each session has received
 	buf   []byte
 }
 
-// delivery is when the last session had heard everything, or what went wrong.
+// delivery is the time when the last session had received everything, or the error.
 type delivery struct {
 	at  time.Time
 	err error
@@ -77,13 +77,13 @@ func (r *receiver) receive(ctx context.Context, frame []byte) error {
 			return context.Cause(ctx)
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d sessions heard nothing, or only a part, within %v", missing, len(r.fds), patience)
+			return fmt.Errorf("%d of %d sessions received nothing, or only a part, within %v", missing, len(r.fds), patience)
 		}
 	}
 	return nil
 }
 
-// read verifies what session i has heard, and reports whether that was the rest.
+// read verifies the bytes that session i received, and reports whether they are complete.
 func (r *receiver) read(i int, frame []byte) (whole bool, err error) {
 	n, err := unix.Read(r.fds[i], r.buf)
 	switch {
@@ -96,7 +96,7 @@ func (r *receiver) read(i int, frame []byte) (whole bool, err error) {
 	}
 	rest := frame[r.got[i]:]
 	if n > len(rest) || !bytes.Equal(r.buf[:n], rest[:n]) {
-		return false, fmt.Errorf("heard [% x] (%d bytes) after %d bytes of [% x]", r.buf[:min(n, 48)], n, r.got[i], frame[:min(len(frame), 48)])
+		return false, fmt.Errorf("received [% x] (%d bytes) after %d bytes of [% x]", r.buf[:min(n, 48)], n, r.got[i], frame[:min(len(frame), 48)])
 	}
 	r.got[i] += n
 	return r.got[i] == len(frame), nil

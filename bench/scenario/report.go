@@ -26,20 +26,20 @@ const (
 	plainRatio unit = "ratio" // how many times as much
 )
 
-// A column of a table: what is measured, and in what.
+// A column of a table: a figure and its unit.
 type column struct {
 	Name string `json:"name"`
 	Unit unit   `json:"unit"`
 }
 
 // A row holds one contestant's samples, one slice a column, one value a round.
-// An empty slice is something that doesn't apply to it.
+// An empty slice is a column that doesn't apply to the contestant.
 type row struct {
 	Name  string      `json:"name"`
 	Cells [][]float64 `json:"samples"`
 }
 
-// newRow returns a row with room for the samples of each column.
+// newRow returns a row with an empty slice for the samples of each column.
 func newRow(name string, columns int) *row {
 	return &row{Name: name, Cells: make([][]float64, columns)}
 }
@@ -58,14 +58,14 @@ type table struct {
 	Rows    []*row   `json:"rows"`
 }
 
-// A goal is what PERFORMANCE asks of a figure, and what came of it.
+// A goal is a required value of a figure, and the result.
 type goal struct {
 	Text    string `json:"text"`
 	Got     string `json:"got"`
 	Reached bool   `json:"reached"`
 }
 
-// A report is what a scenario measured.
+// A report has the figures of a scenario.
 type report struct {
 	Scenario string            `json:"scenario"`
 	Date     time.Time         `json:"date"`
@@ -97,7 +97,7 @@ func (r *report) addGoal(text, got string, reached bool) {
 	r.Goals = append(r.Goals, goal{text, got, reached})
 }
 
-// describe fills in what the figures were measured on, and with what settings.
+// describe fills in the machine and the settings of the measurement.
 func (r *report) describe(fs *flag.FlagSet) {
 	r.Date = time.Now().UTC().Truncate(time.Second)
 	r.Machine = fmt.Sprintf("%d CPUs, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
@@ -105,7 +105,7 @@ func (r *report) describe(fs *flag.FlagSet) {
 	fs.VisitAll(func(f *flag.Flag) { r.Settings[f.Name] = f.Value.String() })
 }
 
-// print writes the report for people.
+// print writes the report as text.
 func (r *report) print(w io.Writer) error {
 	for _, t := range r.Tables {
 		if err := t.print(w); err != nil {
@@ -211,7 +211,7 @@ func scaled(v, step float64, names ...string) string {
 	return fmt.Sprintf("%.3g%s", v, names[i])
 }
 
-// A progress writes lines that say how far a scenario is.
+// A progress writes lines about the progress of a scenario.
 type progress struct {
 	w     io.Writer
 	start time.Time

@@ -20,7 +20,7 @@ type rival struct {
 	stop func()
 }
 
-// rivalStopTimeout is what a rival gets to end by itself.
+// rivalStopTimeout is the time in which a rival must end by itself.
 const rivalStopTimeout = 6 * time.Second
 
 // buildRivals builds the named programs of bench/peers into a folder that discard
@@ -65,7 +65,7 @@ func startRival(dir, name string) (*rival, error) {
 		killer := time.AfterFunc(rivalStopTimeout, func() { _ = cmd.Process.Kill() })
 		defer killer.Stop()
 		_ = cmd.Process.Signal(os.Interrupt) // it may have ended
-		_ = cmd.Wait()                       // how a rival ends is no part of a scenario
+		_ = cmd.Wait()                       // the exit code of a rival is not part of a scenario
 	})
 	late := time.AfterFunc(startTimeout, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()

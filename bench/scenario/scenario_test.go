@@ -17,7 +17,7 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// TestMain lets the test's own binary be the children that scenarios start.
+// TestMain makes the test's own binary usable as the child of a scenario.
 func TestMain(m *testing.M) {
 	if code, ok := runAsChild(os.Args[1:]); ok {
 		os.Exit(code)
@@ -173,7 +173,7 @@ func TestMisuse(t *testing.T) {
 }
 
 // TestInterrupted cancels a scenario in its middle, and lets another one take
-// too long: both end at once, by name, and leave no child behind.
+// too long: both end at once, by name, and leave no child process.
 func TestInterrupted(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip(bench.ErrUnsupported)

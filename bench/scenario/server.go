@@ -16,7 +16,7 @@ import (
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// serverSettings say what a server child serves.
+// serverSettings are the settings of a server child.
 type serverSettings struct {
 	Addr      string `json:"addr"`      // host:port; port 0 picks one
 	Transport string `json:"transport"` // tcp, ws, tls or quic
@@ -24,8 +24,8 @@ type serverSettings struct {
 	Lean      bool   `json:"lean"`      // one core with the smallest buffers, and an eager collector
 }
 
-// Of a lean server. Its heap is small and grows rarely, so that collecting
-// often costs little.
+// Of a lean server. Its heap is small and grows rarely, so frequent
+// collections cost little.
 const (
 	leanRing       = 64 << 10 // bytes, the smallest ring
 	leanReadBuffer = 16 << 10 // bytes
@@ -40,7 +40,7 @@ type server struct {
 	broadcast *broadcaster
 }
 
-// serverReady is what a server child says first.
+// serverReady is the ready message of a server child.
 type serverReady struct {
 	Addr string `json:"addr"`
 }
@@ -87,7 +87,7 @@ func serverRole(raw json.RawMessage) (ready any, actions map[string]action, end 
 	return serverReady{listener.Addr().String()}, actions, end, nil
 }
 
-// protocolsOf returns what a listener for that transport alone is given.
+// protocolsOf returns the protocols of a listener for that transport alone.
 func protocolsOf(transport string) ([]engine.Protocol, error) {
 	switch transport {
 	case "tcp":
@@ -110,7 +110,7 @@ func answerMessage(s *engine.Session, m *framing.Message) {
 	}
 }
 
-// memoryArgs say whether to collect garbage before measuring.
+// memoryArgs select whether to collect garbage before measuring.
 type memoryArgs struct {
 	Collect bool `json:"collect"`
 }
@@ -123,8 +123,8 @@ type memoryFigures struct {
 	Process footprint `json:"process"`
 }
 
-// collections is how often garbage is collected before measuring: a finalizer's
-// object goes at the second, and what pools keep at the second, too.
+// collections is how often garbage is collected before measuring: objects with a
+// finalizer and the contents of pools are freed by the second collection.
 const collections = 3
 
 func (s *server) memory(_ context.Context, args memoryArgs) (any, error) {
@@ -154,7 +154,7 @@ func (s *server) stats(context.Context, struct{}) (any, error) {
 	return serverStats{st.Active, st.Closed, st.Dropped}, nil
 }
 
-// awaitArgs say how many sessions there shall be.
+// awaitArgs are the number of sessions to wait for.
 type awaitArgs struct {
 	Sessions int64         `json:"sessions"`
 	Patience time.Duration `json:"patience"`

@@ -29,9 +29,10 @@ func setupSlow(fs *flag.FlagSet) (check func() error, run body) {
 	return check, func(ctx context.Context, log *progress) (*report, error) { return slow(ctx, log, set) }
 }
 
-// Of a server's memory for slow readers. The engine stops reading from a session
-// whose outbox is above the soft mark, so it holds that, what one read brought,
-// and the collector's as much again; slowSlack is for rings, pools and the rest.
+// Bounds of a server's memory for slow readers. The engine stops reading from a session
+// if its outbox is above the soft mark. So a session uses the soft mark, the bytes of
+// one read, and the same amount again for the garbage collector. slowSlack is for rings,
+// pools and the rest.
 const (
 	slowEach  = 2 * (engine.DefaultOutboxSoftMark + 2*engine.DefaultReadBufferSize) // bytes a session
 	slowSlack = 16 << 20                                                            // bytes a server
@@ -79,7 +80,7 @@ func slow(ctx context.Context, log *progress, set slowSettings) (*report, error)
 	return r, nil
 }
 
-// slowValues are one run's.
+// slowValues are the figures of one run.
 type slowValues struct{ rate, p50, p99, peak, verified float64 }
 
 func slowRun(ctx context.Context, c contestant, set slowSettings, readers int) (v slowValues, err error) {
@@ -96,7 +97,7 @@ func slowRun(ctx context.Context, c contestant, set slowSettings, readers int) (
 	if err != nil {
 		return v, err
 	}
-	defer func() { _ = crawl.stop() }() // its failure is returned below, unless there was an earlier one
+	defer func() { _ = crawl.stop() }() // its error is returned below, unless there was an earlier one
 	if err := crawl.awaitStall(ctx); err != nil {
 		return v, err
 	}
@@ -128,8 +129,8 @@ func slowRun(ctx context.Context, c contestant, set slowSettings, readers int) (
 	}, nil
 }
 
-// checkStillThere fails if the server gave up a slow reader, or something that it
-// owes to one: these are to be held back, not to be cut off.
+// checkStillThere fails if the server closed a slow reader, or dropped a reply to it:
+// the server must slow these sessions down, and not end them.
 func checkStillThere(ctx context.Context, c *child, readers int) error {
 	stats, err := ask[serverStats](ctx, c, "stats", struct{}{})
 	if err == nil && (stats.Active < int64(readers) || stats.Dropped > 0) {

@@ -22,8 +22,8 @@ const (
 	slowBuffer  = 64 << 10 // bytes of its receive buffer, so that the system doesn't read for it
 
 	stallWindow = 250 * time.Millisecond
-	stallTime   = 15 * time.Second // until the server must have stopped reading
-	stallBytes  = 64 << 10         // that a stalled session may still send within a stallWindow
+	stallTime   = 15 * time.Second // after which the server must have stopped reading
+	stallBytes  = 64 << 10         // that a stalled session may send within a stallWindow
 )
 
 // slowReaders are sessions that ask without end and hardly read.
@@ -55,8 +55,8 @@ func startSlowReaders(ctx context.Context, addr netip.AddrPort, n int) (*slowRea
 	return r, nil
 }
 
-// dialSlow connects with a small receive buffer, and a reset at the end, since so
-// much is on its way then.
+// dialSlow connects with a small receive buffer, and a reset at the end, since many
+// bytes are in flight then.
 func dialSlow(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr.String())
 	if err != nil {
@@ -109,7 +109,7 @@ func (r *slowReaders) crawl(conn net.Conn, i int) error {
 	return nil
 }
 
-// note keeps the first failure that isn't the end's own work.
+// note keeps the first failure that end didn't cause.
 func (r *slowReaders) note(i int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,8 +125,8 @@ func (r *slowReaders) failed() error {
 	return r.failure
 }
 
-// awaitStall waits until the server takes hardly anything from them any more. It
-// fails if the server goes on: then it keeps their replies without a bound.
+// awaitStall waits until the server has nearly stopped reading from them. It fails if
+// the server continues, because it then stores their replies without a bound.
 func (r *slowReaders) awaitStall(ctx context.Context) error {
 	if len(r.conns) == 0 {
 		return nil
@@ -152,7 +152,7 @@ func (r *slowReaders) awaitStall(ctx context.Context) error {
 	}
 }
 
-// end closes the sessions, and returns what had gone wrong before.
+// end closes the sessions, and returns an earlier error.
 func (r *slowReaders) end() error {
 	r.mu.Lock()
 	r.ending.Store(true)

@@ -22,7 +22,7 @@ func setupStorm(fs *flag.FlagSet) (check func() error, run body) {
 	fs.DurationVar(&set.duration, "duration", 2*time.Second, "time a run")
 	fs.IntVar(&set.threads, "threads", 2, "client threads, each with 128 connections at a time")
 	fs.IntVar(&set.most, "connections", 1_000_000, "the most connections a run and thread")
-	fs.BoolVar(&set.reset, "reset", true, "clients close by a reset; false means an orderly end, which leaves TIME_WAIT behind")
+	fs.BoolVar(&set.reset, "reset", true, "clients close by a reset; false means an orderly end, which leaves TIME_WAIT")
 	fs.BoolVar(&set.rivals, "rivals", true, "run gnet and Go net too, which are built from bench/peers")
 	check = func() error {
 		return errors.Join(between("rounds", set.rounds, 1, 50), between("threads", set.threads, 1, 64),
@@ -31,7 +31,7 @@ func setupStorm(fs *flag.FlagSet) (check func() error, run body) {
 	return check, func(ctx context.Context, log *progress) (*report, error) { return storm(ctx, log, set) }
 }
 
-// The rival of the goal is the last one.
+// The last one is the rival of the goal.
 var stormContestants = []contestant{
 	{name: "Millrace, inline", transport: "tcp", inline: true},
 	{name: "Millrace, workers", transport: "tcp"},
@@ -70,7 +70,7 @@ func storm(ctx context.Context, log *progress, set stormSettings) (r *report, er
 			row.add(rates[i], costs[i], rates[i]/last)
 		}
 	}
-	r.note("client and server share the CPUs; a connection's CPU tells more than its rate")
+	r.note("client and server share the CPUs; CPU a connection is more reliable than the rate")
 	if set.rivals {
 		inline, workers := median(rows[0].Cells[2]), median(rows[1].Cells[2])
 		got := fmt.Sprintf("inline %s, workers %s of gnet's rate", human(inline, plainRatio), human(workers, plainRatio))
@@ -120,7 +120,7 @@ func stormRun(ctx context.Context, s *running, set stormSettings) (rate, cpu flo
 		return 0, 0, context.Cause(ctx)
 	}
 	if s.server != nil {
-		// No session may be left behind.
+		// No session may remain.
 		if err := awaitSessions(ctx, s.server, 0); err != nil {
 			return 0, 0, err
 		}

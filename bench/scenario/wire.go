@@ -38,8 +38,8 @@ func (w wire) probe(number, turn uint32) (request, reply []byte) {
 	return request, reply
 }
 
-// upgrade is the request that opens a WebSocket, with a key that is the same
-// for all: this client guards no cache.
+// upgrade is the request that opens a WebSocket, with the same key for
+// all: this client doesn't need to protect a cache.
 func (w wire) upgrade() []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Key: bWlsbHJhY2UtbG9hZC1nZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", wsPath, w.host)
@@ -49,7 +49,7 @@ func (w wire) upgrade() []byte {
 func mustPacket(m *framing.Message) []byte {
 	b, err := framing.AppendPacket(nil, m)
 	if err != nil {
-		panic(err) // a mistake of this program: its messages are all encodable
+		panic(err) // a bug in this program: all its messages are encodable
 	}
 	return b
 }

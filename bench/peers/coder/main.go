@@ -1,6 +1,6 @@
 // Command coder is the WebSocket echo on coder/websocket: net/http and a
 // goroutine a connection, which keeps one buffer for all its messages. Each
-// message comes back as it is; coder/websocket writes each by itself.
+// message comes back unchanged, with a write of its own.
 //
 //	coder [--addr HOST:PORT]
 //

@@ -5,9 +5,8 @@ import (
 	"os"
 )
 
-// A logger is for gnet's own log, which would go to stdout otherwise, where the
-// ready line must be the first. It keeps what went wrong, and writes it to
-// stderr.
+// A logger receives gnet's own log, which would otherwise go to stdout before the ready
+// line. It writes the errors to stderr.
 type logger struct{}
 
 func (logger) Debugf(string, ...any) {}

@@ -1,5 +1,5 @@
-// Command gnet is the packet echo on gnet: its event loops, everything that one
-// read brought decoded in place, and one write for all the answers. It speaks
+// Command gnet is the packet echo on gnet. Its event loops decode the packets of one
+// read in place, and send all the answers with one write. It speaks
 // packets (docs/WIRE.md section 1).
 //
 //	gnet [--addr HOST:PORT]
@@ -33,7 +33,7 @@ type handler struct {
 	replies sync.Pool
 }
 
-// OnBoot tells the address, whose port gnet itself never says.
+// OnBoot prints the address, because gnet doesn't report its port.
 func (h *handler) OnBoot(engine gnet.Engine) gnet.Action {
 	addr, err := listeningAt(engine)
 	if err != nil {
@@ -74,7 +74,7 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	if err != nil {
 		return gnet.Close
 	}
-	if taken == 0 { // and Discard(0) would discard everything
+	if taken == 0 { // Discard(0) would discard everything
 		return gnet.None
 	}
 	if _, err := c.Discard(taken); err != nil {

@@ -1,7 +1,7 @@
-// Command gobwas is the WebSocket echo on gobwas/ws, the way that library's own
-// low-level functions allow: a goroutine a connection, frames over bufio on
-// both sides, masks removed in place, and one flush for all the frames that one
-// read brought. Each frame comes back as it is.
+// Command gobwas is the WebSocket echo on gobwas/ws, with the low-level functions of
+// that library: a goroutine a connection, frames over bufio on both sides, masks
+// removed in place, and one flush for all the frames of one read. Each frame comes back
+// unchanged.
 //
 //	gobwas [--addr HOST:PORT]
 //
@@ -49,13 +49,13 @@ func upgrade(conn net.Conn) {
 type connection struct {
 	r       *bufio.Reader
 	w       *bufio.Writer
-	head    []byte // of the frame at hand, incoming and outgoing
-	payload []byte // of the frame at hand; grows to the largest
+	head    []byte // of the current frame, incoming and outgoing
+	payload []byte // of the current frame; grows to the largest
 }
 
 var errClosed = errors.New("the peer has closed")
 
-// echo answers one frame. It flushes when it has taken all that was read.
+// echo answers one frame. It flushes after the last frame that was read.
 func (c *connection) echo() error {
 	header, err := ws.ReadHeaderBuffer(c.r, c.head)
 	if err != nil {

@@ -1,11 +1,11 @@
-// Command gonet is the echo server that most Go programs would write: package
-// net, a goroutine a connection, bufio on both sides, and one flush for all the
-// requests that one read brought. It speaks packets (docs/WIRE.md section 1).
+// Command gonet is a typical echo server in Go: package net, a goroutine a
+// connection, bufio on both sides, and one flush for all the requests of one
+// read. It speaks packets (docs/WIRE.md section 1).
 //
 //	gonet [--addr HOST:PORT] [--tls]
 //
-// It prints "ready tcp://HOST:PORT", or tls:// where --tls puts crypto/tls in
-// between, and serves until it gets SIGINT or SIGTERM.
+// It prints "ready tcp://HOST:PORT", or tls:// with --tls, which adds
+// crypto/tls, and serves until it gets SIGINT or SIGTERM.
 package main
 
 import (
@@ -50,7 +50,7 @@ func (s *server) serve(addr string, ready func(url string)) error {
 	return peer.Accept(listener, serve)
 }
 
-// serve echoes packets until the peer ends or sends something else.
+// serve echoes packets until the connection ends or has other bytes than packets.
 func serve(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReaderSize(conn, bufferSize)
@@ -112,8 +112,8 @@ func takeFrame(r *bufio.Reader, w *bufio.Writer, size int) ([]byte, error) {
 	return large, err
 }
 
-// flushBeforeWait sends the answers so far if the next read has to wait for the
-// peer, who may be waiting for them.
+// flushBeforeWait sends the answers so far if the next read must wait for the peer,
+// because the peer may be waiting for them.
 func flushBeforeWait(r *bufio.Reader, w *bufio.Writer, need int) error {
 	if r.Buffered() >= need || w.Buffered() == 0 {
 		return nil

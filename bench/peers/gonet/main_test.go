@@ -52,7 +52,7 @@ func TestEcho(t *testing.T) {
 	peertest.Packets(t, tls.Client(peertest.Dial(t, peertest.Start(t, secure.serve)), &tls.Config{InsecureSkipVerify: true}))
 }
 
-// TestServeRefuses sends what isn't a packet, or is too large a one.
+// TestServeRefuses sends bytes that aren't a packet, and a packet that is too large.
 func TestServeRefuses(t *testing.T) {
 	large := binary.BigEndian.AppendUint32([]byte{1, 0, 1, 0, 0, 0, 0, 1, 0, 0}, maxMessageSize+1)
 	for _, b := range [][]byte{make([]byte, 16), append(large, 0, 0)} {

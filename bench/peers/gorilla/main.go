@@ -1,6 +1,6 @@
 // Command gorilla is the WebSocket echo on gorilla/websocket: net/http and a
 // goroutine a connection, which keeps one buffer for all its messages. Each
-// message comes back as it is; gorilla writes each by itself.
+// message comes back unchanged, with a write of its own.
 //
 //	gorilla [--addr HOST:PORT]
 //

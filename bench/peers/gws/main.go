@@ -1,7 +1,7 @@
 // Command gws is the WebSocket echo on lxzan/gws, a goroutine a connection.
 // Messages are handled one after the other, which is its default and the
-// quickest for an echo. Each comes back as it is; gws writes each message by
-// itself.
+// quickest for an echo. Each comes back unchanged, with a write of
+// its own.
 //
 //	gws [--addr HOST:PORT]
 //

@@ -1,5 +1,5 @@
-// Command nbio is the packet echo on nbio's event loops: everything that one
-// read brought is decoded in place and answered with one write. It speaks
+// Command nbio is the packet echo on nbio's event loops: the packets of one read
+// are decoded in place and answered with one write. It speaks
 // packets (docs/WIRE.md section 1).
 //
 //	nbio [--addr HOST:PORT]
@@ -45,9 +45,8 @@ func serve(addr string, ready func(url string)) error {
 // it returns.
 var replies = sync.Pool{New: func() any { return new([]byte) }}
 
-// answer answers data. The start of a packet that the read cut off is the
-// connection's session until the rest comes; nbio reads a connection from one
-// goroutine at a time.
+// answer answers data. An incomplete packet is stored as the connection's session
+// until the rest arrives. nbio reads a connection from one goroutine at a time.
 func answer(c *nbio.Conn, data []byte) {
 	tail, _ := c.Session().([]byte)
 	if len(tail) > 0 {

@@ -1,5 +1,5 @@
 // Command nbiows is the WebSocket echo on nbio's event loops, where no
-// connection has a goroutine. Each message comes back as it is.
+// connection has a goroutine. Each message comes back unchanged.
 //
 //	nbiows [--addr HOST:PORT]
 //
@@ -35,7 +35,7 @@ func serve(addr string, ready func(url string)) error {
 		// Messages are handled on the loop: this handler never blocks.
 		ServerExecutor: func(f func()) { f() },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			// A request that is none gets its answer from Upgrade.
+			// Upgrade has answered a request that isn't an upgrade.
 			_, _ = upgrader.Upgrade(w, r, nil)
 		}),
 		Listen: func(network, addr string) (net.Listener, error) {

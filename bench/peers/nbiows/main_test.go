@@ -7,6 +7,6 @@ import (
 )
 
 func TestEcho(t *testing.T) {
-	// nbio gave no answer to an empty message, so this leaves it out.
+	// nbio doesn't answer an empty message, so this test has none.
 	peertest.WebSocket(t, peertest.Start(t, serve), peertest.MessageSizes[1:])
 }

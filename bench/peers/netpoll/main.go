@@ -31,8 +31,8 @@ func serve(addr string, ready func(url string)) error {
 	return loop.Serve(listener)
 }
 
-// onRequest answers what has arrived. netpoll calls it again while there are
-// bytes, so the rest of a packet that has begun is waited for.
+// onRequest answers the packets that have arrived. netpoll calls it again while there
+// are bytes, so it waits for the rest of an incomplete packet.
 func onRequest(_ context.Context, conn netpoll.Connection) error {
 	err := awaitPacket(conn.Reader())
 	if err == nil {
@@ -44,7 +44,7 @@ func onRequest(_ context.Context, conn netpoll.Connection) error {
 	return err
 }
 
-// awaitPacket blocks until the packet that has begun is whole.
+// awaitPacket blocks until the incomplete packet is complete.
 func awaitPacket(r netpoll.Reader) error {
 	head, err := r.Peek(framing.PacketHeaderSize)
 	if err != nil {
@@ -58,15 +58,15 @@ func awaitPacket(r netpoll.Reader) error {
 	return err
 }
 
-// answer answers every packet that is whole. There must be one: MallocAck(0)
-// gives nothing back, and the flush would send what the memory held before.
+// answer answers every complete packet. There must be at least one: MallocAck(0)
+// frees nothing, and the flush would send uninitialised memory.
 func answer(r netpoll.Reader, w netpoll.Writer) error {
 	in, err := r.Peek(r.Len())
 	if err != nil {
 		return err
 	}
-	// Answers are as long as their requests, so this is enough and too much only
-	// by the start of the next packet.
+	// Answers are as long as their requests, so this is enough. The excess is only the
+	// start of the next packet.
 	out, err := w.Malloc(len(in))
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
-// Command quicgo is the packet echo that a program written by hand on quic-go
-// would be: a goroutine a stream, which reads what has arrived and answers all
-// of it with one write; or, with --write-each, each packet with a write of its
-// own. It speaks millrace/1 (docs/WIRE.md section 3), but for datagrams.
+// Command quicgo is a packet echo written by hand on quic-go: a goroutine a stream,
+// which reads the available packets and answers them with one write. With --write-each
+// it answers each packet with a write of its own. It speaks millrace/1 (docs/WIRE.md
+// section 3), without datagrams.
 //
 //	quicgo [--addr HOST:PORT] [--write-each]
 //
@@ -99,8 +99,8 @@ func (s *server) answer(stream io.ReadWriter) error {
 	}
 }
 
-// writeReplies answers each packet that lies whole at the start of in by itself,
-// and returns how many bytes of in it has taken.
+// writeReplies answers each complete packet at the start of in with a write of its own,
+// and returns how many bytes of in it used.
 func writeReplies(w io.Writer, in []byte) (taken int, err error) {
 	var out []byte
 	for len(in)-taken >= framing.PacketHeaderSize {

@@ -33,7 +33,7 @@ func TestEcho(t *testing.T) {
 			peertest.Packets(t, stream)
 			stream.Close()
 			if rest, err := io.ReadAll(stream); err != nil || len(rest) > 0 {
-				t.Errorf("behind the last answer: %x, %v", rest, err)
+				t.Errorf("after the last answer: %x, %v", rest, err)
 			}
 		}
 	}

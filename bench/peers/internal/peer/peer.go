@@ -1,5 +1,5 @@
-// Package peer is what the rivals have in common: the command line, the line
-// that says that they are ready, and the echo of packets.
+// Package peer has the common parts of the rivals: the command line, the ready line
+// and the echo of packets.
 package peer
 
 import (
@@ -11,14 +11,14 @@ import (
 	"syscall"
 )
 
-// Sizes that all rivals use where theirs to choose, in bytes.
+// Sizes in bytes of all rivals that can set them.
 const (
 	BufferSize     = 64 << 10 // as large as the engine's read buffer
 	MaxMessageSize = 1 << 20  // the engine's default
 )
 
-// Serve serves addr until that fails, and calls ready with its URL once it can
-// be connected to. It blocks, and its servers last as long as the process.
+// Serve serves addr until an error, and calls ready with its URL when it accepts
+// connections. It blocks, and its servers last as long as the process.
 type Serve func(addr string, ready func(url string)) error
 
 // Main is a rival's main function: it reads the flags, --addr and those that

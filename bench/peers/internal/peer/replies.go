@@ -7,11 +7,11 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// AppendReplies appends the answers to the packets that lie whole at the start
-// of in to out: a Request's is its Response, everything else comes back as it
-// is. It returns the longer out and how many bytes of in it has taken; what is
-// left is the start of a packet. in is only read. An error means that the peer
-// sent something else than packets.
+// AppendReplies appends to out the answers to the complete packets at the start of
+// in: the answer to a Request is its Response, any other packet comes back unchanged.
+// It returns the longer out and the number of bytes of in that it used; the rest is
+// the start of a packet. It doesn't change in. An error means that the peer sent other
+// bytes than packets.
 func AppendReplies(out, in []byte) (longer []byte, taken int, err error) {
 	var m framing.Message
 	for taken < len(in) {

@@ -1,5 +1,5 @@
 // Package peertest checks that a rival echoes. A comparison with a server that
-// loses or mixes up messages would say nothing.
+// loses or mixes up messages would be worthless.
 package peertest
 
 import (
@@ -72,9 +72,9 @@ func Packets(t *testing.T, conn io.ReadWriter) {
 	oneByOne(t, conn)
 }
 
-// oneByOne asks again only when it has its answer, for long enough to pass the
-// ends of a server's buffers with the start of a packet, and sends each packet
-// in two pieces, so that the start is read alone.
+// oneByOne sends a request after each answer, often enough that the start of a packet
+// lies across the end of a server's buffers. It sends each packet in two pieces, so that
+// the start is read alone.
 func oneByOne(t *testing.T, conn io.ReadWriter) {
 	t.Helper()
 	for i := range 2000 {
@@ -141,7 +141,7 @@ func exchange(t *testing.T, conn io.ReadWriter, requests, want []byte) {
 var MessageSizes = []int{0, 20, 125, 126, 65535, 65536, 20, 20, 20}
 
 // WebSocket makes the handshake with the server at rawURL, sends binary and text
-// messages of sizes bytes, pipelined, and a ping, and checks what comes back.
+// messages of sizes bytes, pipelined, and a ping, and checks the answers.
 func WebSocket(t *testing.T, rawURL string, sizes []int) {
 	t.Helper()
 	conn := Dial(t, rawURL)
