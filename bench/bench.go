@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Config says what to load and how. URL is required; the zero value of every
+// Config is the target and the shape of a load. URL is required; the zero value of every
 // other field means its default.
 type Config struct {
 	// URL is the server: tcp://host:port, tls://host:port, unix:///path,
@@ -109,7 +109,7 @@ const (
 	drainTimeout    = 5 * time.Second // for the replies still due at the end
 )
 
-// ErrUnsupported is what Run returns on a system without epoll.
+// ErrUnsupported is Run's error on a system without epoll.
 var ErrUnsupported = errors.New("bench: the load generator needs Linux")
 
 // Validate reports the first field that is out of its bounds.

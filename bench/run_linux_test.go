@@ -77,7 +77,7 @@ func echoPackets(spoil func(number int, answer []byte) []byte) func(net.Conn) {
 	}
 }
 
-// limitedConn is a connection that returns EOF after a limit.
+// limitedConn reads from r instead of the connection, so that its input can end early.
 type limitedConn struct {
 	net.Conn
 	r io.Reader

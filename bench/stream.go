@@ -9,7 +9,7 @@ type stream struct {
 	bytes    []byte
 	frames   int     // in one cycle
 	frameLen int64   // bytes of a frame, if all are of one length
-	ends     []int64 // else where each frame of both cycles ends, after a 0
+	ends     []int64 // otherwise a 0, then the end of each frame of both cycles
 }
 
 // newStream lays out frames, which it doesn't keep.

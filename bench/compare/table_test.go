@@ -83,7 +83,7 @@ func TestHuman(t *testing.T) {
 	}
 }
 
-// TestGoals checks that the goals name what their groups have.
+// TestGoals checks that the contestants and scenarios of the goals exist.
 func TestGoals(t *testing.T) {
 	for _, g := range groups {
 		names := map[string]bool{}

@@ -57,7 +57,7 @@ func TestRun(t *testing.T) {
 		name           string
 		args           []string
 		code           int
-		stdout, stderr string // what they contain
+		stdout, stderr string // expected parts of the output
 	}{
 		{"text", args(good), 0, "2 sessions x 3 in flight, 0-byte payload", ""},
 		{"a bad server", args(bad), 1, "first failure: session", ""},

@@ -66,7 +66,7 @@ func roles() map[string]role {
 	}
 }
 
-// runAsChild runs this process as a child if args say so.
+// runAsChild runs this process as a child if args begin with childMark.
 func runAsChild(args []string) (code int, ok bool) {
 	if len(args) != 3 || args[0] != childMark {
 		return 0, false

@@ -1,5 +1,5 @@
 // Command scenario runs one scenario at a time against servers of its own, which
-// it starts as child processes, and prints what it measured as a table.
+// it starts as child processes, and prints the figures as a table.
 //
 //	go run ./bench/scenario NAME [flags]
 //

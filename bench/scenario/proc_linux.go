@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A footprint is what a process occupies, in bytes.
+// A footprint is the memory of a process, in bytes.
 type footprint struct {
 	RSS  int64 `json:"rss"`  // resident pages, those of the program's file included
 	PSS  int64 `json:"pss"`  // the same, but of a page that n processes share a part in n

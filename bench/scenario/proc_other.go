@@ -8,7 +8,7 @@ import (
 	"github.com/millrace/millrace/bench"
 )
 
-// A footprint is what a process occupies, in bytes.
+// A footprint is the memory of a process, in bytes.
 type footprint struct {
 	RSS  int64 `json:"rss"`
 	PSS  int64 `json:"pss"`

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A unit says how a figure is written.
+// A unit determines the format of a figure.
 type unit string
 
 const (

@@ -154,7 +154,7 @@ func TestLogLevel(t *testing.T) {
 	}
 }
 
-// lineWriter sends what is written to it, once.
+// lineWriter sends the first bytes written to it, once.
 type lineWriter chan<- string
 
 func (w lineWriter) Write(p []byte) (int, error) {

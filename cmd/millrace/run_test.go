@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// invoke runs the program and returns what it printed and its exit code.
+// invoke runs the program and returns its output and its exit code.
 func invoke(args ...string) (stdout, stderr string, code int) {
 	var out, err strings.Builder
 	code = run(args, &out, &err)

@@ -41,7 +41,7 @@ type echoHandler struct {
 
 	messages, opened atomic.Int64
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	ends   []ending
 	broken []error
 }

@@ -14,8 +14,7 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// The torture chamber is only as good as its instruments: these tests are about
-// them.
+// These tests check the instruments of the torture chamber.
 
 func TestParseNoticesEveryWrongByte(t *testing.T) {
 	const sender, size = 77, 333
@@ -27,7 +26,7 @@ func TestParseNoticesEveryWrongByte(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
 		h, err := parse(bad)
-		// What the server says of its own number is compared with seq, later.
+		// The server's own sequence number is compared with seq later.
 		if err == nil && h.server == 0 && h.op == opEcho {
 			t.Errorf("a wrong byte at %d isn't noticed", i)
 		}
@@ -46,8 +45,8 @@ func TestSequenceNoticesWhatIsLostOrComesAgain(t *testing.T) {
 	}
 }
 
-// TestLinkFaults has each fault in each direction do to a conversation what it
-// says: those that lose nothing lose nothing, and the others leave a prefix.
+// TestLinkFaults checks the effect of each fault in each direction: a lossless fault
+// loses nothing, and the others leave a prefix.
 func TestLinkFaults(t *testing.T) {
 	for f := range faults {
 		t.Run(faultNames[f], func(t *testing.T) {
@@ -68,7 +67,7 @@ func TestLinkFaults(t *testing.T) {
 
 const linkBytes = 200_000
 
-// linkStream is what either side of a link sends.
+// linkStream is the data that each side of a link sends.
 var linkStream = noise(rand.New(rand.NewPCG(1, 1)), linkBytes)
 
 func judgeLink(t *testing.T, f fault, direction string, got []byte) {
@@ -81,7 +80,7 @@ func judgeLink(t *testing.T, f fault, direction string, got []byte) {
 	}
 }
 
-// carry sends linkStream both ways over a link, and returns what arrived.
+// carry sends linkStream both ways over a link, and returns the bytes that arrived.
 func carry(t *testing.T, r *run, up, down plan) (gotUp, gotDown []byte) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,14 +122,14 @@ func carry(t *testing.T, r *run, up, down plan) (gotUp, gotDown []byte) {
 	}
 	toFar, toNear := exchange(far), exchange(near)
 	if up.fault == never || down.fault == never {
-		// Nothing but this side can end it, when the other direction is through.
+		// Only this side can end it when the other direction has ended.
 		testkit.Poll(testkit.Patience, func() bool { return arrived.Load() >= linkBytes+1000 })
 		k.finish()
 	}
 	return <-toFar, <-toNear
 }
 
-// counted counts what is read.
+// counted counts the bytes that are read.
 type counted struct {
 	io.Reader
 	n *atomic.Int64

@@ -13,8 +13,8 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// cycle makes n connections and ends them, in all manners, spread over the
-// load; what is left when the load is over comes as fast as it can.
+// cycle makes n connections and ends them in different ways, spread over the load.
+// When the load is over, the remaining connections follow as fast as possible.
 func (r *run) cycle(n int) {
 	var begun atomic.Int64
 	pace := r.scale.load * cyclers / time.Duration(n) * 3 / 4
@@ -70,8 +70,8 @@ func (r *run) connectAndLeave(c *rand.Rand) {
 	}
 }
 
-// holdHandshakes begins n handshakes and finishes none. If wait, the server must
-// end them all, else this side does once they are there.
+// holdHandshakes begins n handshakes and finishes none. If wait is set, the server must
+// end them all; otherwise this side ends them when all have begun.
 func (r *run) holdHandshakes(c *rand.Rand, n int, wait bool) {
 	conns := make([]net.Conn, 0, n)
 	defer func() {
@@ -93,8 +93,8 @@ func (r *run) holdHandshakes(c *rand.Rand, n int, wait bool) {
 		return
 	}
 	r.halfOpened.Add(int64(n))
-	// A few readers see all ends: each connection's end is waited for by itself,
-	// and those that come meanwhile stay in the socket.
+	// A few readers see all ends. A reader waits for one connection after the other, and
+	// the ends that arrive meanwhile stay in the socket.
 	var readers sync.WaitGroup
 	for part := range 8 {
 		readers.Go(func() {

@@ -14,7 +14,7 @@ import (
 // root is the project's folder.
 const root = "../.."
 
-// hazards is how many lines docs/RELIABILITY.md must have in its second table.
+// hazards is the number of lines that the second table of docs/RELIABILITY.md must have.
 const hazards = 26
 
 // testsOf are the names of a package's tests, on every system.

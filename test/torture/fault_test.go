@@ -12,11 +12,11 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// fault is what a link does to the bytes of one direction.
+// fault is the effect of a link on the bytes of one direction.
 type fault uint8
 
 // The faults. Those up to coalesce lose nothing: a conversation over them
-// must come out whole.
+// must be complete.
 const (
 	clean     fault = iota // nothing
 	delay                  // holds pieces back
@@ -37,7 +37,7 @@ var faultNames = [faults]string{"clean", "delay", "trickle", "stall", "split", "
 // lossy reports whether a conversation over f may end early.
 func (f fault) lossy() bool { return f > coalesce }
 
-// plan is the fault of one direction and where it begins.
+// plan is the fault of one direction and the position of its start.
 type plan struct {
 	fault fault
 	at    int // bytes that pass before
@@ -45,21 +45,21 @@ type plan struct {
 }
 
 // newPlan picks a fault. It begins in the first bytes as often as later on,
-// because that is where handshakes and headers are.
+// because handshakes and headers are there.
 func newPlan(r *rand.Rand, f fault) plan {
 	at := r.IntN(1 << r.IntN(18))
 	return plan{fault: f, at: at, seed: r.Uint64()}
 }
 
 // link is a proxy for one connection. It listens on an address of its own, so
-// that its peer knows which faults it will meet.
+// its peer knows its faults.
 type link struct {
 	run      *run
 	up, down plan // from the client, and to it
 	target   string
 	listener net.Listener
 
-	gone  chan struct{} // closed when the link ends or shall end
+	gone  chan struct{} // closed when the link ends or must end
 	end   sync.Once
 	work  sync.WaitGroup
 	mu    sync.Mutex // guards conns
@@ -98,7 +98,7 @@ func (k *link) finish() {
 	})
 }
 
-// keep notes a connection that finish closes; false if it is too late.
+// keep records a connection that finish closes. It returns false if the link has ended.
 func (k *link) keep(c *net.TCPConn) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -152,7 +152,7 @@ func (k *link) pump(dst, src *net.TCPConn, p plan) {
 			_ = dst.CloseWrite()
 			return
 		default:
-			// A reset goes on as a reset, and a flow that is stopped for good is released.
+			// A reset is passed on as a reset, and a flow that has stopped for ever is released.
 			_ = dst.SetLinger(0)
 			k.finish()
 			return
@@ -160,7 +160,7 @@ func (k *link) pump(dst, src *net.TCPConn, p plan) {
 	}
 }
 
-// flow is one direction under way.
+// flow is one direction of a running link.
 type flow struct {
 	link     *link
 	dst, src *net.TCPConn
@@ -169,10 +169,10 @@ type flow struct {
 	buf      []byte
 	passed   int
 	counted  bool
-	effort   int // what is left of a fault that would take too long
+	effort   int // the rest of a fault that would take too long
 }
 
-// pass writes b as the plan says; false when the direction is done.
+// pass writes b according to the plan. It returns false when the direction has ended.
 func (f *flow) pass(b []byte) bool {
 	if before := f.plan.at - f.passed; before > 0 {
 		n := min(before, len(b))
@@ -218,7 +218,7 @@ func (f *flow) stop(b []byte) bool {
 		k.finish()
 	case halfClose:
 		_ = f.dst.CloseWrite()
-		// What still comes is taken, so that no reset destroys the other direction.
+		// Further input is read, so that no reset destroys the other direction.
 		_, _ = io.Copy(io.Discard, f.src)
 	case never:
 		<-k.gone
@@ -252,7 +252,7 @@ func (f *flow) split(b []byte) bool {
 	return true
 }
 
-// coalesce collects for a few milliseconds what comes behind b.
+// coalesce collects the bytes that follow b within a few milliseconds.
 func (f *flow) coalesce(b []byte) bool {
 	all := append(make([]byte, 0, 64<<10), b...)
 	_ = f.src.SetReadDeadline(time.Now().Add(time.Duration(1+f.r.IntN(4)) * time.Millisecond))
@@ -267,7 +267,7 @@ func (f *flow) coalesce(b []byte) bool {
 	return f.write(all)
 }
 
-// pause waits; false when the link ends meanwhile.
+// pause waits. It returns false if the link ends meanwhile.
 func (f *flow) pause(d time.Duration) bool {
 	if d <= 0 {
 		return true

@@ -16,7 +16,7 @@ import (
 )
 
 // dialQUIC makes a connection of quic-go's own. nil means that it failed, which
-// is a failure of the server.
+// is reported as a failure of the server.
 func (r *run) dialQUIC(cfg *quic.Config) *quic.Conn {
 	trust := r.server.roots.Clone()
 	trust.NextProtos = []string{quicbridge.ALPN}
@@ -30,7 +30,7 @@ func (r *run) dialQUIC(cfg *quic.Config) *quic.Conn {
 	return q
 }
 
-// openStream opens a stream on which nothing waits for ever.
+// openStream opens a stream with deadlines.
 func (r *run) openStream(q *quic.Conn) *quic.Stream {
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
@@ -48,8 +48,8 @@ func endQUIC(c *rand.Rand, q *quic.Conn) {
 	_ = q.CloseWithError(quic.ApplicationErrorCode(c.IntN(9)), "enough")
 }
 
-// visitStuckStreams leaves streams unfinished in the middle of a packet; the one
-// stream that asks as it should must be answered.
+// visitStuckStreams leaves streams unfinished in the middle of a packet. The request on
+// one correct stream must be answered.
 func visitStuckStreams(r *run, c *rand.Rand) {
 	q := r.dialQUIC(nil)
 	if q == nil {
@@ -81,7 +81,7 @@ func visitStuckStreams(r *run, c *rand.Rand) {
 	}
 }
 
-// visitUnreadStream asks and asks, and never reads an answer.
+// visitUnreadStream sends requests without end, and never reads an answer.
 func visitUnreadStream(r *run, c *rand.Rand) {
 	q := r.dialQUIC(&quic.Config{InitialStreamReceiveWindow: 4 << 10, MaxStreamReceiveWindow: 4 << 10,
 		InitialConnectionReceiveWindow: 4 << 10, MaxConnectionReceiveWindow: 4 << 10})
@@ -100,11 +100,10 @@ func visitUnreadStream(r *run, c *rand.Rand) {
 			return
 		}
 	}
-	r.failf("QUIC unread replies: the server took 128 MiB of requests whose answers nobody reads")
+	r.failf("QUIC unread replies: the server read 128 MiB of requests without a reader for the answers")
 }
 
-// visitHugePacket declares a packet above the limit, which must be told apart
-// from other ends.
+// visitHugePacket declares a packet above the limit, which must have its own close code.
 func visitHugePacket(r *run, c *rand.Rand) {
 	q := r.dialQUIC(nil)
 	if q == nil {
@@ -134,7 +133,7 @@ func visitHugePacket(r *run, c *rand.Rand) {
 // keeps each connection until its IdleTimeout.
 const vanishEvery = 200 * time.Millisecond
 
-// visitVanished says something, and then its socket is gone without a word.
+// visitVanished sends some bytes, and then closes its socket without a CONNECTION_CLOSE.
 func visitVanished(r *run, c *rand.Rand) {
 	r.nap(vanishEvery)
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -164,8 +163,8 @@ func visitVanished(r *run, c *rand.Rand) {
 	}
 }
 
-// visitHalfQUIC gives a handshake up in the middle, or offers what the server
-// doesn't speak.
+// visitHalfQUIC gives up a handshake in the middle, or offers a protocol that the
+// server doesn't support.
 func visitHalfQUIC(r *run, c *rand.Rand) {
 	trust := r.server.roots.Clone()
 	if c.IntN(2) == 0 {
@@ -173,7 +172,7 @@ func visitHalfQUIC(r *run, c *rand.Rand) {
 		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		if q, err := quic.DialAddr(ctx, r.server.addr, trust, nil); err == nil {
-			r.failf("QUIC: a protocol that nobody speaks was agreed on")
+			r.failf("QUIC: an unknown protocol was negotiated")
 			endQUIC(c, q)
 		} else if ctx.Err() != nil {
 			r.failf("QUIC: the server doesn't answer a wrong ALPN: %v", err)

@@ -17,9 +17,8 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// hostile is a kind of peer that means no good. visit is one of its visits; it
-// returns when its connections are closed, and fails the run when the server
-// lets it stay for ever.
+// hostile is a kind of malicious peer. visit makes one or more connections. It returns
+// when they are closed, and fails the run if the server never ends them.
 type hostile struct {
 	name  string
 	slow  bool // a visit lasts until one of the server's timeouts
@@ -45,8 +44,8 @@ var hostiles = []hostile{
 	{name: "garbage datagrams", visit: visitGarbageDatagrams},
 }
 
-// connect makes a connection for a hostile peer, nil if that fails, which is a
-// failure of the server.
+// connect makes a connection for a hostile peer. It returns nil if that fails, which is
+// reported as a failure of the server.
 func (r *run) connect(c *rand.Rand) *net.TCPConn {
 	conn, err := testkit.DialFrom(c.IntN(1000), r.server.addr)
 	if err != nil {
@@ -57,8 +56,8 @@ func (r *run) connect(c *rand.Rand) *net.TCPConn {
 	return conn
 }
 
-// mustEnd reads until the server ends the connection, which it must, and returns
-// what came before.
+// mustEnd reads until the server ends the connection, which it must do, and returns the
+// bytes read.
 func (r *run) mustEnd(conn net.Conn, who string) []byte {
 	got, err := io.ReadAll(io.LimitReader(conn, 16<<20))
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -67,7 +66,7 @@ func (r *run) mustEnd(conn net.Conn, who string) []byte {
 	return got
 }
 
-// drop closes conn, by a reset as often as not.
+// drop closes conn, with a reset in half of the cases.
 func drop(c *rand.Rand, conn *net.TCPConn) {
 	if c.IntN(2) == 0 {
 		_ = conn.SetLinger(0)
@@ -84,8 +83,8 @@ func noise(c *rand.Rand, n int) []byte {
 	return b
 }
 
-// visitGarbage starts like one of the protocols, or like none, and goes on
-// with noise.
+// visitGarbage starts like one of the protocols, or like none, and continues with
+// noise.
 func visitGarbage(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -99,7 +98,7 @@ func visitGarbage(r *run, c *rand.Rand) {
 	r.mustEnd(conn, "garbage")
 }
 
-// visitLies declares more than it may, and more than it sends.
+// visitLies declares lengths above the limit, and lengths above the bytes it sends.
 func visitLies(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -127,7 +126,7 @@ func visitLies(r *run, c *rand.Rand) {
 	r.mustEnd(conn, "lying lengths")
 }
 
-// visitLoris makes a request that is never done, a byte at a time.
+// visitLoris sends a request that never ends, a byte at a time.
 func visitLoris(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -149,7 +148,7 @@ func visitLoris(r *run, c *rand.Rand) {
 	}
 }
 
-// visitSilent connects and says nothing, or nothing more.
+// visitSilent connects and sends nothing, or a few bytes and then nothing.
 func visitSilent(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -162,7 +161,7 @@ func visitSilent(r *run, c *rand.Rand) {
 	r.mustEnd(conn, "silent")
 }
 
-// visitUnread asks and asks, and never reads an answer.
+// visitUnread sends requests without end, and never reads an answer.
 func visitUnread(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -187,7 +186,7 @@ func visitUnread(r *run, c *rand.Rand) {
 			return
 		}
 	}
-	r.failf("unread replies: the server took 64 MiB of requests whose answers nobody reads")
+	r.failf("unread replies: the server read 64 MiB of requests without a reader for the answers")
 }
 
 // visitPanic makes the handler panic.
@@ -214,7 +213,7 @@ var clientHello = sync.OnceValue(func() []byte {
 	return b[:n]
 })
 
-// visitBrokenTLS begins a TLS handshake and stops, or goes on with noise.
+// visitBrokenTLS begins a TLS handshake and stops, or continues with noise.
 func visitBrokenTLS(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -242,7 +241,7 @@ func request(id uint32, payload []byte) []byte {
 const upgradeRequest = "GET /ws HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 
-// upgrade makes a WebSocket of conn. That it can't is a failure of the server.
+// upgrade makes a WebSocket of conn. If it can't, this is a failure of the server.
 func (r *run) upgrade(conn net.Conn) bool {
 	if _, err := io.WriteString(conn, upgradeRequest); err != nil {
 		r.failf("upgrade: %v", err)
@@ -290,13 +289,13 @@ func visitPings(r *run, c *rand.Rand) {
 	b := bytes.Repeat(frame(0x89, noise(c, c.IntN(126))), 500)
 	for range 40 {
 		if _, err := conn.Write(b); err != nil {
-			return // not read any more, or ended: both are right
+			return // the server has stopped reading, or ended the connection: both are right
 		}
 	}
 }
 
-// visitFragments sends one message in fragments without end, empty ones or such
-// that it gets too large.
+// visitFragments sends one message in fragments without end. They are empty, or make
+// the message too large.
 func visitFragments(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -325,8 +324,8 @@ func visitFragments(r *run, c *rand.Rand) {
 	r.mustEnd(conn, "fragment flood")
 }
 
-// visitWrongFrames sends one frame that is forbidden; a compressed one among
-// them, which could be a bomb.
+// visitWrongFrames sends one forbidden frame. One kind is a compressed frame, which could
+// be a decompression bomb.
 func visitWrongFrames(r *run, c *rand.Rand) {
 	conn := r.connect(c)
 	if conn == nil {
@@ -339,12 +338,12 @@ func visitWrongFrames(r *run, c *rand.Rand) {
 	packet := request(1, []byte("?"))
 	wrong := [][]byte{
 		{0x82, 1, 0},                     // not masked
-		frame(0xc2, packet),              // compressed, which wasn't agreed on
-		frame(0x81, []byte("text")),      // text where packets belong
+		frame(0xc2, packet),              // compressed, without a negotiated extension
+		frame(0x81, []byte("text")),      // text on a packet path
 		frame(0x82, packet[:7]),          // part of a packet
 		frame(0x82, append(packet, 1)),   // more than a packet
 		frame(0x83, nil),                 // an opcode that doesn't exist
-		frame(0x00, packet),              // the rest of nothing
+		frame(0x00, packet),              // a continuation without a start
 		frame(0x09, nil),                 // a fragmented ping
 		frame(0x89, make([]byte, 126)),   // a ping that is too long
 		frame(0x88, []byte{3}),           // a Close with half a code

@@ -1,6 +1,6 @@
 // Package torture_test is the torture chamber: honest, unlucky and hostile
-// peers of every transport at one server, at the same time, under one seed. The
-// short mode is what go test runs; -torture.duration makes the same code last.
+// peers of every transport at one server, at the same time, under one seed. go test
+// runs the short mode; -torture.duration makes the same code run longer.
 //
 //	go test -v -count=1 -timeout 60m ./test/torture -torture.duration=20m -torture.seed=1
 package torture_test
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 // chooser makes the choices of one peer. The same seed makes the same choices;
-// what the scheduler and the network make of them can't be repeated.
+// scheduling and network timing can't be repeated.
 func chooser(lane string, n int) *rand.Rand {
 	h := uint64(14695981039346656037) // FNV-1a, so that lanes differ
 	for _, c := range lane {

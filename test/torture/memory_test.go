@@ -11,7 +11,7 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// usage is what this process uses: the server and all its peers.
+// usage is the resources of this process: the server and all its peers.
 type usage struct {
 	heap        int64 // bytes, right after a collection
 	resident    int64 // bytes
@@ -19,7 +19,7 @@ type usage struct {
 	descriptors int
 }
 
-// measure collects twice, because a pool gives its buffers back by the second.
+// measure collects twice, because the second collection frees the buffers of pools.
 func measure() usage {
 	runtime.GC()
 	runtime.GC()
@@ -35,8 +35,8 @@ func (u usage) String() string {
 
 func mebi(n int64) float64 { return float64(n) / (1 << 20) }
 
-// heapSlack is what may remain on the heap after a run: tables that grew to the
-// run's peak. Forty bytes left behind by each of 100,000 connections are too much.
+// heapSlack is the allowed growth of the heap after a run, for tables that grew to the
+// run's peak. Forty bytes for each of 100,000 connections are too much.
 const heapSlack = 4 << 20
 
 // rest waits until the server has no session left, and measures.
@@ -56,7 +56,7 @@ func (r *run) rest() usage {
 	return before
 }
 
-// compare checks that everything is as it was. What takes time gets it.
+// compare checks that the usage is the same as before. It waits for slow ends.
 func (r *run) compare(when string, before, after usage) {
 	ok := testkit.Poll(testkit.Patience, func() bool {
 		if after.descriptors <= before.descriptors && after.goroutines <= before.goroutines && after.heap <= before.heap+heapSlack {
@@ -66,25 +66,25 @@ func (r *run) compare(when string, before, after usage) {
 		return false
 	})
 	if !ok {
-		r.failf("%s: something is left behind:\nbefore: %v\nafter:  %v", when, before, after)
+		r.failf("%s: resources are left:\nbefore: %v\nafter:  %v", when, before, after)
 		stacks := make([]byte, 64<<10)
 		r.t.Logf("%s", stacks[:runtime.Stack(stacks, true)])
 	}
 }
 
-// comesBack checks that the server, now shut down, has left nothing at all.
+// comesBack checks that the server, after its shutdown, holds no resources.
 func (r *run) comesBack(before usage) {
 	if n := r.server.Stats().Active; n != 0 {
 		r.failf("%d sessions after Shutdown", n)
 	}
-	// What the process needs but once (the runtime's poller, caches of packages
-	// that the first run used) isn't a leak: only the first run may grow.
+	// Resources that the process allocates only once (the runtime's poller, caches of
+	// packages that the first run used) aren't a leak: only the first run may grow.
 	before.descriptors += 2
 	r.compare("after the shutdown", before, measure())
 }
 
 // heapBound is the most that the heap may hold, from the server's limits and
-// the number of peers. It says how it comes to that.
+// the number of peers. It also returns the terms of the sum.
 func (r *run) heapBound() (total int64, sum string) {
 	cfg := r.server.Config()
 	// A core: its ring, the large messages beside it, two read buffers.
@@ -113,11 +113,11 @@ func (r *run) heapBound() (total int64, sum string) {
 	return total, sum
 }
 
-// residentBound is what the process may occupy for a heap of that bound: the
-// collector lets it double, and then there are stacks and the program itself.
+// residentBound is the bound of RSS for a heap of that bound: the heap may double
+// before the garbage collector runs, and stacks and the program itself are added.
 func residentBound(heap int64) int64 { return 5*heap/2 + 128<<20 }
 
-// memory is what the sampler has seen.
+// memory has the figures of the sampler.
 type memory struct {
 	heaps []int64
 	most  usage // the most of each
@@ -161,7 +161,7 @@ func (m *memory) add(u usage, r *run) {
 	if u.heap > bound {
 		r.failf("the heap holds %.0f MiB, more than %s", mebi(u.heap), sum)
 	}
-	// The race detector keeps several bytes for each of ours.
+	// The race detector uses several bytes for each byte of the program.
 	if !testkit.RaceEnabled && u.resident > residentBound(bound) {
 		r.failf("the process holds %.0f MiB, more than %.0f", mebi(u.resident), mebi(residentBound(bound)))
 	}

@@ -8,12 +8,12 @@ import (
 
 // Every message of an honest peer carries its sender's number, its lane and its
 // number on that lane; the rest of its bytes follow from these. So its receiver
-// can tell a lost, repeated, swapped or damaged one from the right one.
+// can detect a lost, repeated, swapped or damaged message.
 //
 //	off size
 //	 0   4   mark
 //	 4   1   lane
-//	 5   1   op: what the server shall do
+//	 5   1   op: what the server must do
 //	 6   2   not used, 0
 //	 8   8   the sender's number, never 0
 //	16   4   sequence number in the lane, from 0
@@ -24,15 +24,15 @@ const (
 	headSize = 24
 )
 
-// What a message asks the server for.
+// The operations that a message requests.
 const (
 	opEcho  = 0 // a reply
 	opClose = 1 // a reply, and then the end of the session
 	opPanic = 2 // a panic in the handler
 )
 
-// Lanes: one for one-way messages, and one for each asker, whose next request
-// waits for the last answer. Each lane is in order by itself.
+// Lanes: one for one-way messages, and one for each asker. An asker sends its next
+// request after the last answer. Each lane is in order by itself.
 const (
 	laneOneWay = 0
 	lanes      = 3
@@ -58,19 +58,19 @@ func appendPayload(b []byte, sender uint64, lane, op uint8, seq uint32, size int
 	return b
 }
 
-// filling is where the filling of a message starts.
+// filling is the start of the filling of a message.
 func filling(sender uint64, lane uint8, seq uint32) uint64 {
 	return (sender^uint64(lane)<<56)*0xbf58476d1ce4e5b9 + uint64(seq)
 }
 
-// head is the start of a message that was found to be whole and right.
+// head is the start of a message that was checked.
 type head struct {
 	sender      uint64
 	seq, server uint32
 	lane, op    uint8
 }
 
-// parse checks every byte of a payload against what its head says.
+// parse compares every byte of a payload with the bytes that its head determines.
 func parse(b []byte) (head, error) {
 	if len(b) < headSize || binary.BigEndian.Uint32(b) != mark {
 		return head{}, fmt.Errorf("no message of ours: %d bytes, %x", len(b), b[:min(len(b), headSize)])
@@ -92,14 +92,13 @@ func parse(b []byte) (head, error) {
 	return h, nil
 }
 
-// sequence counts one lane in one direction, and says what is wrong with the
-// number that comes.
+// sequence counts one lane in one direction, and checks each received number.
 type sequence struct {
 	next atomic.Uint32
 }
 
-// take accepts seq if it is the next one. lost and again tell how many are
-// missing before it, or that it was there already.
+// take accepts seq if it is the next one. lost is the number of messages
+// missing before it. again is set if it was received before.
 func (q *sequence) take(seq uint32) (lost uint32, again bool) {
 	next := q.next.Load()
 	switch {
@@ -113,8 +112,8 @@ func (q *sequence) take(seq uint32) (lost uint32, again bool) {
 	return 0, false
 }
 
-// account is what the server saw of one honest peer; the peer compares it with
-// what it sent.
+// account is the server's record of one honest peer; the peer compares it with its own
+// record.
 type account struct {
 	received       [lanes]sequence
 	opened, closed atomic.Int32

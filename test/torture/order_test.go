@@ -30,9 +30,9 @@ func narrow(t *testing.T, h engine.Handler) (*engine.Engine, string) {
 	return e, l.Addr().String()
 }
 
-// TestFullRingKeepsOrder has sessions fill a ring with messages that are too
-// large to lie in it, each one alone at the end of a read. One that found no room
-// must be handled before what its session sent later. Promises P1 and P5.
+// TestFullRingKeepsOrder: sessions fill a ring with messages that are too large for it,
+// each alone at the end of a read. A message that found no space must be handled before
+// later messages of its session. Promises P1 and P5.
 func TestFullRingKeepsOrder(t *testing.T) {
 	const sessions, each = 64, 100
 	var wrong, handled atomic.Int64
@@ -49,7 +49,7 @@ func TestFullRingKeepsOrder(t *testing.T) {
 		*n = m.ID + 1
 		handled.Add(1)
 		for began := time.Now(); time.Since(began) < 50*time.Microsecond; {
-			// A handler with something to do, so that the ring is full.
+			// A slow handler, so that the ring is full.
 		}
 		s.Reply(m, nil)
 	}))
@@ -89,8 +89,8 @@ func TestFullRingKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestFullRingOpensFirst has sessions come, with messages right in their first
-// packet, while the ring is full: OnOpen must come before them. Promise P1.
+// TestFullRingOpensFirst: while the ring is full, sessions start with messages in their
+// first packet. OnOpen must come before these messages. Promise P1.
 func TestFullRingOpensFirst(t *testing.T) {
 	var early, twice, messages atomic.Int64
 	type opened struct{}

@@ -14,12 +14,12 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// ending is how a conversation ends that nothing interrupts.
+// ending is the way in which an uninterrupted conversation ends.
 type ending uint8
 
 const (
 	polite ending = iota // the peer closes when it has every answer
-	rush                 // the peer closes right behind its last message
+	rush                 // the peer closes immediately after its last message
 	asked                // the peer asks the server to close
 )
 
@@ -40,7 +40,7 @@ type peer struct {
 	ending ending
 	lossy  bool // it may be interrupted
 	shaken bool // its last datagram may be lost
-	hears  bool // it may be interrupted, and yet hears of the end by itself
+	hears  bool // it may be interrupted, but it always notices the end by itself
 	size   int  // messages on each lane of askers, ten times as many one-way
 
 	c        *client.Client
@@ -76,8 +76,8 @@ func (p *peer) dial(addr string) error {
 	return err
 }
 
-// converse says everything that there is to say, ends the session, and checks
-// both sides of it. stop is called when the peer on a lossy link gives up.
+// converse sends all messages, ends the session, and checks both sides of it. It calls
+// stop if the peer on a lossy link gives up.
 func (p *peer) converse(stop func()) {
 	go p.read()
 	talked := make(chan struct{})
@@ -113,8 +113,8 @@ func (p *peer) mustCome(ch <-chan struct{}, what string) {
 	}
 }
 
-// watch waits until everything was said and answered, the session has ended, or
-// there is nothing left to wait for.
+// watch waits until all messages were sent and answered, the session has ended, or
+// no end can come any more.
 func (p *peer) watch(talked <-chan struct{}) {
 	limit := testkit.Patience
 	if p.lossy && !p.hears {
@@ -134,7 +134,7 @@ func (p *peer) watch(talked <-chan struct{}) {
 			return
 		case <-tick.C:
 			if p.account.closed.Load() > 0 && p.lossy && !p.hears {
-				return // the server has given up, and the client may never hear of it
+				return // the server has given up, and the client may never notice it
 			}
 		case <-deadline:
 			if !p.lossy {
@@ -163,7 +163,7 @@ func marks(q *[lanes]sequence) (n [lanes]uint32) {
 	return n
 }
 
-// talk sends on all lanes until all is said or the session ends.
+// talk sends on all lanes until all messages are sent or the session ends.
 func (p *peer) talk() {
 	var askers sync.WaitGroup
 	for lane := uint8(1); lane < lanes; lane++ {
@@ -184,7 +184,7 @@ func (p *peer) talk() {
 	}
 }
 
-// randomSize is small mostly, and sometimes large.
+// randomSize is usually small, and sometimes large.
 func randomSize(r *rand.Rand, most int) int {
 	switch n := r.IntN(20); {
 	case n < 14:
@@ -196,7 +196,7 @@ func randomSize(r *rand.Rand, most int) int {
 	}
 }
 
-// send sends one one-way message; false when the session has ended.
+// send sends one one-way message. It returns false if the session has ended.
 func (p *peer) send(r *rand.Rand, op uint8) bool {
 	size := randomSize(r, maxPayload)
 	if !p.credit.take(size) {
@@ -214,8 +214,8 @@ func (p *peer) send(r *rand.Rand, op uint8) bool {
 	return true
 }
 
-// ask makes requests one after the other. They have no deadline: that they end
-// with their session is promise P10.
+// ask makes requests one after the other. They have no deadline: they must end
+// with their session (promise P10).
 func (p *peer) ask(lane uint8, r *rand.Rand) {
 	for seq := range uint32(p.size) {
 		payload := appendPayload(nil, p.number, lane, opEcho, seq, randomSize(r, 16<<10))
@@ -234,7 +234,7 @@ func (p *peer) ask(lane uint8, r *rand.Rand) {
 	}
 }
 
-// read takes what the server sends until the session ends.
+// read receives the server's messages until the session ends.
 func (p *peer) read() {
 	defer close(p.heard)
 	defer p.credit.shut()
@@ -297,7 +297,7 @@ func (p *peer) check() {
 	if p.ending == asked {
 		here, there = there, here
 	}
-	// A QUIC peer whose CONNECTION_CLOSE was lost is gone without a word.
+	// If the CONNECTION_CLOSE of a QUIC peer was lost, the server sees only silence.
 	silent := p.shaken && (errors.Is(p.serverReason(), engine.ErrIdleTimeout) || errors.Is(p.c.Err(), engine.ErrIdleTimeout))
 	if silent {
 		return
@@ -307,7 +307,7 @@ func (p *peer) check() {
 	}
 }
 
-// serverReason is what the server's OnClose got.
+// serverReason is the reason that the server's OnClose got.
 func (p *peer) serverReason() error {
 	if r := p.account.reason.Load(); r != nil {
 		return *r
@@ -315,9 +315,9 @@ func (p *peer) serverReason() error {
 	return nil
 }
 
-// credit bounds how many bytes are on their way.
+// credit bounds the bytes in flight.
 type credit struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	cond *sync.Cond
 	left int
 	over bool
@@ -329,7 +329,7 @@ func newCredit(n int) *credit {
 	return c
 }
 
-// take waits for n bytes of room; false when there will be none.
+// take waits for n bytes of credit. It returns false if there will be none.
 func (c *credit) take(n int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,8 +11,8 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// report prints what came of a run: its figures in lines, and one row for the
-// table of docs/RELIABILITY.md.
+// report prints the results of a run: its figures in lines, and a table row with the
+// figures for docs/RELIABILITY.md.
 func (r *run) report(d engine.Dispatch, st engine.Stats, before, after usage, took time.Duration) {
 	mode := "workers"
 	if d == engine.Inline {
@@ -56,7 +56,7 @@ func (r *run) report(d engine.Dispatch, st engine.Stats, before, after usage, to
 		r.lost.Load(), r.again.Load(), mebi(r.memory.most.heap), mebi(total), mebi(r.memory.most.resident), r.failures.Load())
 }
 
-// reasons lists how often each close reason came.
+// reasons lists the number of ends for each close reason.
 func (r *run) reasons() string {
 	var parts []string
 	r.server.reasons.Range(func(k, v any) bool {

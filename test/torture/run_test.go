@@ -13,7 +13,7 @@ import (
 	"github.com/millrace/millrace/engine"
 )
 
-// Honest peers, peers on faulty links, and makers of connections, at a time.
+// Honest peers, peers on faulty links, and goroutines that make connections, at a time.
 const (
 	honestPeers  = 10
 	unluckyPeers = 8
@@ -26,25 +26,25 @@ var (
 	wires   = []string{"tcp", "ws", "tls", "wss"}
 )
 
-// scale is how much of everything a run has.
+// scale is the size of a run.
 type scale struct {
 	load     time.Duration // how long peers come
 	cycles   int           // connections made and ended
 	halfOpen int           // handshakes begun at the same time
 }
 
-// run is one server and all its peers, and what came of it.
+// run is one server with all its peers, and the results.
 type run struct {
 	t      *testing.T
 	scale  scale
 	server *server
-	ctx    context.Context // ends when no more peers shall come
+	ctx    context.Context // ends when no further peers must start
 	peers  sync.WaitGroup
 
 	numbers  atomic.Uint64 // of honest peers
 	failures atomic.Int64
 
-	// What came of it.
+	// The results.
 	honest, unlucky, unmet atomic.Int64 // sessions without faults, with them, and dials that a fault ended
 	carried, lost, again   atomic.Int64 // messages
 	cycled, halfOpened     atomic.Int64
@@ -54,7 +54,7 @@ type run struct {
 	memory                 memory
 }
 
-// failf reports what must not be. Only the first reports are printed.
+// failf reports a failure. Only the first reports are printed.
 func (r *run) failf(format string, args ...any) {
 	r.t.Helper()
 	if r.failures.Add(1) <= 30 {
@@ -62,7 +62,7 @@ func (r *run) failf(format string, args ...any) {
 	}
 }
 
-// judge reports what a sequence said of a message.
+// judge reports the result of a sequence for a message.
 func (r *run) judge(who string, h head, lost uint32, again bool) {
 	if lost > 0 {
 		r.lost.Add(int64(lost))
@@ -74,8 +74,8 @@ func (r *run) judge(who string, h head, lost uint32, again bool) {
 	}
 }
 
-// TestTorture has every kind of peer at one server at the same time, once for
-// each way to dispatch. Promises P1, P4 to P7, P9 and P10, and hazards 1 to 6, 8
+// TestTorture runs every kind of peer at one server at the same time, once for each
+// dispatch mode. Promises P1, P4 to P7, P9 and P10, and hazards 1 to 6, 8
 // to 15, 19 to 21 and 23 all at once.
 func TestTorture(t *testing.T) {
 	s := scale{load: 2 * time.Second, cycles: 1_500, halfOpen: 250}
@@ -96,7 +96,7 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// torture is the course of a run.
+// torture is one run, from start to end.
 func (r *run) torture(dispatch engine.Dispatch) {
 	began := time.Now()
 	outside := measure()
@@ -122,7 +122,7 @@ func (r *run) torture(dispatch engine.Dispatch) {
 	r.report(dispatch, st, inside, after, time.Since(began))
 }
 
-// everybody lets all peers come until the load is over.
+// everybody starts peers of all kinds until the load is over.
 func (r *run) everybody() {
 	for i := range honestPeers {
 		r.keepComing("honest", i, func(c *rand.Rand) { r.honestSession(c, schemes[i%len(schemes)]) })
@@ -168,8 +168,8 @@ func (r *run) nap(d time.Duration) {
 	}
 }
 
-// warmUp has each kind of peer come once, so that what the process needs but
-// once isn't taken for a leak.
+// warmUp runs each kind of peer once, so that resources that the process allocates only
+// once don't count as a leak.
 func (r *run) warmUp() {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	cancel()
@@ -226,7 +226,7 @@ func (r *run) unluckySession(c *rand.Rand, scheme string, most fault) {
 	}
 	p.converse(k.close)
 	r.unlucky.Add(1)
-	// Promise P9: what the server got before the half-close is answered.
+	// Promise P9: messages that the server got before the half-close are answered.
 	if p.hears && marks(&p.answered) != marks(&p.account.received) {
 		r.failf("half-closed, %s back: received %v, answered %v, the client's reason %v, the server's %v", faultNames[down.fault],
 			marks(&p.account.received), marks(&p.answered), p.c.Err(), p.serverReason())
@@ -234,7 +234,7 @@ func (r *run) unluckySession(c *rand.Rand, scheme string, most fault) {
 }
 
 // shakenSession is one QUIC session whose datagrams are lost, repeated, late and
-// out of order. Nothing of it may be missing.
+// out of order. No message of it may be missing.
 func (r *run) shakenSession(c *rand.Rand) {
 	k, err := newShaker(r, r.server.addr, c.Uint64())
 	if err != nil {
@@ -252,8 +252,8 @@ func (r *run) shakenSession(c *rand.Rand) {
 	r.unlucky.Add(1)
 }
 
-// checkSessions checks that every session had its one OnOpen and OnClose, and
-// that each kind of fault and of hostile peer was there.
+// checkSessions checks that every session had one OnOpen and one OnClose, and that each
+// kind of fault and of hostile peer occurred.
 func (r *run) checkSessions() {
 	if o, c := r.server.opened.Load(), r.server.closed.Load(); o != c || o == 0 {
 		r.failf("%d times OnOpen, %d times OnClose", o, c)

@@ -22,8 +22,8 @@ import (
 	"github.com/millrace/millrace/wsupgrade"
 )
 
-// limits are small, so that they are reached all the time. Every timeout is long
-// beside what an honest peer needs and short beside the length of a run.
+// limits are small, so that they are reached often. Every timeout is long compared with
+// the time that an honest peer needs, and short compared with a run.
 var limits = engine.Config{
 	MaxMessageSize:   64 << 10,
 	RingSize:         128 << 10,
@@ -44,7 +44,7 @@ const (
 	quicWindow = 128 << 10 // bytes that a QUIC peer may send ahead
 )
 
-// server is the one that all peers torment.
+// server is the server under test.
 type server struct {
 	*engine.Engine
 	*witness
@@ -107,8 +107,8 @@ func certificate(t *testing.T) (certPEM, keyPEM []byte, roots *tls.Config) {
 	return certPEM, keyPEM, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
 }
 
-// witness is the server's handler. It answers everybody, and checks on every
-// session, also those of hostile peers, that callbacks keep promise P1.
+// witness is the server's handler. It answers all peers. On every session, also
+// of hostile peers, it checks promise P1.
 type witness struct {
 	run *run
 
@@ -117,7 +117,7 @@ type witness struct {
 	reasons        sync.Map // name of a close reason to *atomic.Int64
 }
 
-// visit is what the witness keeps of one session.
+// visit is the witness's record of one session.
 type visit struct {
 	busy    atomic.Bool
 	closed  bool
@@ -127,7 +127,7 @@ type visit struct {
 
 type visitKey struct{}
 
-// replies holds buffers for building replies in.
+// replies is a pool of buffers for replies.
 var replies = sync.Pool{New: func() any { b := make([]byte, 0, maxPayload); return &b }}
 
 // enter begins a callback. The returned function ends it.
@@ -163,7 +163,7 @@ func (w *witness) OnMessage(s *engine.Session, m *framing.Message) {
 	v, leave := w.enter(s, "OnMessage")
 	defer leave()
 	if len(m.Payload) < 4 || binary.BigEndian.Uint32(m.Payload) != mark {
-		s.Reply(m, m.Payload) // a hostile peer's
+		s.Reply(m, m.Payload) // from a hostile peer
 		return
 	}
 	h, err := parse(m.Payload)
@@ -198,7 +198,7 @@ func (w *witness) OnMessage(s *engine.Session, m *framing.Message) {
 func (w *witness) recognize(v *visit, h head) bool {
 	a, ok := w.accounts.Load(h.sender)
 	if !ok {
-		w.run.failf("a message of peer %d, whom nobody knows", h.sender)
+		w.run.failf("a message of peer %d, which doesn't exist", h.sender)
 		return false
 	}
 	v.account, v.sender = a.(*account), h.sender
@@ -226,7 +226,7 @@ func (w *witness) OnClose(s *engine.Session, reason error) {
 	w.closed.Add(1)
 }
 
-// reasonName names a close reason, "" if errors.Is can't tell what it is.
+// reasonName returns the name of a close reason, "" if errors.Is doesn't find it.
 func reasonName(err error) string {
 	for _, k := range [...]struct {
 		name string

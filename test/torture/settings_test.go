@@ -13,9 +13,9 @@ import (
 	"github.com/millrace/millrace/mux"
 )
 
-// TestHazard24EverySettingIsRead wants, for every setting of the packages above
-// engine that have few, a test that fails when it is ignored; the reason is
-// beside it. engine and quicbridge have tests of that name for their own.
+// TestHazard24EverySettingIsRead requires, for every setting of the packages above engine
+// that have few, a test that fails when the setting is ignored. The reason is next to
+// it. engine and quicbridge have tests of that name for their own settings.
 func TestHazard24EverySettingIsRead(t *testing.T) {
 	for pkg, proofs := range map[string]map[string]string{
 		"mux": {

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// datagramFault is what a shaker does to a datagram.
+// datagramFault is the effect of a shaker on a datagram.
 type datagramFault uint8
 
 const (
 	dropped datagramFault = iota
 	repeated
-	late // and so out of order
+	late // so it is out of order
 	datagramFaults
 )
 
@@ -99,7 +99,7 @@ func (k *shaker) pass(r *rand.Rand, b []byte, send func([]byte)) {
 		wait := time.Duration(1+r.IntN(15)) * time.Millisecond
 		k.work.Go(func() {
 			defer k.held.Add(-1)
-			time.Sleep(wait) // so that it arrives behind later ones
+			time.Sleep(wait) // so that it arrives after later ones
 			send(b)
 		})
 	default:

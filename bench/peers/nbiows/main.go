@@ -1,5 +1,5 @@
-// Command nbiows is the WebSocket echo on nbio's event loops, where no
-// connection has a goroutine. Each message comes back unchanged.
+// Command nbiows is the WebSocket echo on nbio's event loops, without a
+// goroutine for each connection. Each message comes back unchanged.
 //
 //	nbiows [--addr HOST:PORT]
 //
