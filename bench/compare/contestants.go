@@ -173,7 +173,7 @@ var halfOfSaturation = scenario{100, 1, 1, true}
 
 var openGroup = group{
 	name: "open", title: "Open loop, packets over TCP", named: goNet,
-	about: "The intended times of requests are random (Poisson), and latency counts from these times. Each server has its own rate, so compare only latencies.",
+	about: "The intended times are random (Poisson), and latency counts from these. Each server has its own rate, so compare only latencies.",
 	contestants: append([]contestant{
 		{name: goNet, program: "gonet", scheme: "tcp"},
 		{name: "gnet", program: "gnet", scheme: "tcp"},

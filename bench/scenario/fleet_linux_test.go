@@ -28,7 +28,7 @@ func TestWrongReplyFails(t *testing.T) {
 	if err := writeAll(clients.fds[0], []byte("bad!")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (<-delivered).result(); err == nil || !strings.Contains(err.Error(), "session 0: received") {
+	if _, err := (<-delivered).result(); err == nil || !strings.Contains(err.Error(), "session 0: got") {
 		t.Errorf("the receiver says %v", err)
 	}
 	slow, err := startSlowReaders(context.Background(), addr, 1)

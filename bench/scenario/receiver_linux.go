@@ -96,7 +96,7 @@ func (r *receiver) read(i int, frame []byte) (whole bool, err error) {
 	}
 	rest := frame[r.got[i]:]
 	if n > len(rest) || !bytes.Equal(r.buf[:n], rest[:n]) {
-		return false, fmt.Errorf("received [% x] (%d bytes) after %d bytes of [% x]", r.buf[:min(n, 48)], n, r.got[i], frame[:min(len(frame), 48)])
+		return false, fmt.Errorf("got [% x] (%d bytes) after %d bytes of [% x]", r.buf[:min(n, 48)], n, r.got[i], frame[:min(len(frame), 48)])
 	}
 	r.got[i] += n
 	return r.got[i] == len(frame), nil
