@@ -28,6 +28,9 @@ type fakeLoop struct {
 	shut     bool   // our side was shut
 	closed   int    // times that the descriptor was closed
 	early    bool   // it was closed before the peer's end was read
+
+	onLoop int             // events and tasks that are running
+	during func(full bool) // what happens in a write: before it, or when it has found the socket full
 }
 
 var _ eventLoop = (*fakeLoop)(nil)
@@ -84,6 +87,9 @@ func (l *fakeLoop) Read(_ int, b []byte) (int, error) {
 }
 
 func (l *fakeLoop) Write(_ int, b []byte) (int, error) {
+	if l.during != nil {
+		l.during(false)
+	}
 	if l.closed > 0 || l.shut {
 		l.t.Error("written after it was shut or closed")
 	}
@@ -92,6 +98,9 @@ func (l *fakeLoop) Write(_ int, b []byte) (int, error) {
 	}
 	n := min(len(b), l.space)
 	if n == 0 {
+		if l.during != nil {
+			l.during(true)
+		}
 		return 0, unix.EAGAIN
 	}
 	l.space -= n
@@ -115,6 +124,8 @@ func (l *fakeLoop) Writev(fd int, bufs [][]byte) (total int, err error) {
 
 // event reports ev to the socket, if it is registered.
 func (l *fakeLoop) event(ev reactor.Event) {
+	l.onLoop++
+	defer func() { l.onLoop-- }()
 	if l.conn != nil {
 		l.conn.Handler.OnEvent(ev)
 	}
@@ -122,6 +133,8 @@ func (l *fakeLoop) event(ev reactor.Event) {
 
 // step runs the oldest task, or the oldest turn, and reports whether there was one.
 func (l *fakeLoop) step() bool {
+	l.onLoop++
+	defer func() { l.onLoop-- }()
 	switch {
 	case len(l.tasks) > 0:
 		task := l.tasks[0]
@@ -204,6 +217,8 @@ func (f *fakeSession) makeSpace(n int) {
 // wait lets that many ticks pass.
 func (f *fakeSession) wait(ticks int64) {
 	f.engine.epoch = f.engine.epoch.Add(-tickInterval * time.Duration(ticks))
+	f.onLoop++
+	defer func() { f.onLoop-- }()
 	f.core.setTick()
 	f.core.advance()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -94,6 +95,7 @@ func (w *walk) act() {
 		w.step()
 	case n < 44:
 		w.run()
+		w.atRest()
 	case n < 50:
 		w.speak()
 	case n < 60:
@@ -103,7 +105,7 @@ func (w *walk) act() {
 	case n < 66:
 		w.push(s)
 	case n < 70:
-		w.space = w.rng.IntN(3) * w.rng.IntN(2000)
+		w.space = min(w.space, w.rng.IntN(3)*w.rng.IntN(2000))
 	case n < 76:
 		w.makeSpace(w.rng.IntN(50_000))
 	case n < 79:
@@ -129,6 +131,64 @@ func (w *walk) act() {
 	default:
 		s.Resume() // too often: it must do no harm
 		w.pauses = max(w.pauses-1, 0)
+	}
+}
+
+// meanwhile does what others may do while a goroutine writes without the lock.
+func (w *walk) meanwhile(full bool) {
+	during := w.during
+	w.during = nil
+	defer func() { w.during = during }()
+	s := w.conn.session
+	switch n := w.rng.IntN(40); {
+	case n < 2:
+		w.push(s)
+	case n < 3 && w.rng.IntN(20) == 0:
+		w.lossy, w.ended = true, true
+		s.Abort(nil)
+		w.loop(5)
+	case n < 4 && w.rng.IntN(20) == 0:
+		w.ended = true
+		s.Close()
+		w.loop(5)
+	case n < 10:
+		w.loop(3)
+	case n < 30 && full && w.onLoop == 0:
+		w.makeSpace(w.rng.IntN(5000))
+	}
+}
+
+// loop runs some of the loop's tasks, unless the loop is what is running.
+func (w *walk) loop(tasks int) {
+	for ; w.onLoop == 0 && tasks > 0; tasks-- {
+		w.step()
+	}
+}
+
+// atRest checks what must hold when neither the loop nor the worker has anything to
+// do, and the poller has reported everything: nothing waits that could be done.
+func (w *walk) atRest() {
+	w.conn.check()
+	if w.conn.stage == stageGone {
+		return
+	}
+	s, out := w.conn.session, w.conn.outputState()
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if s.out.pending > 0 && (w.space > 0 || out != outputBlocked) {
+		w.t.Errorf("%d bytes wait, the socket has space for %d, output %d", s.out.pending, w.space, out)
+	}
+	due := w.conn.backlog
+	if w.conn.input >= inputDraining {
+		due &^= dueSocket // its input is dropped as it comes
+	}
+	if s.reading.Load() == 0 && (due != 0 || len(w.in) > 0) {
+		w.t.Errorf("backlog %b, input %d, %d bytes are not read", due, w.conn.input, len(w.in))
+	}
+	if congested := s.reading.Load()&readCongested != 0; congested && s.out.pending <= s.out.limits.OutboxSoftMark/2 {
+		w.t.Errorf("congested by %d bytes, output %d, phase %d", s.out.pending, out, s.phase)
+	} else if !congested && s.out.pending > s.out.limits.OutboxSoftMark && s.phase == phaseOpen {
+		w.t.Errorf("not congested by %d bytes", s.out.pending)
 	}
 }
 
@@ -158,26 +218,29 @@ func (w *walk) speak() {
 func (w *walk) push(s *Session) {
 	id := pushBit | w.pushed
 	w.pushed++
-	if s.SendMessage(&framing.Message{ID: id, Payload: make([]byte, w.rng.IntN(3000))}) == nil {
-		w.queued = append(w.queued, id)
+	w.queue(id, func() error {
+		return s.SendMessage(&framing.Message{ID: id, Payload: make([]byte, w.rng.IntN(3000))})
+	})
+}
+
+// queue calls send, which sends message id, and may have others send in the middle.
+func (w *walk) queue(id uint32, send func() error) {
+	w.queued = append(w.queued, id)
+	if send() != nil {
+		w.queued = slices.Delete(w.queued, slices.Index(w.queued, id), slices.Index(w.queued, id)+1)
 	}
 }
 
 // reply answers in one of the ways that there are.
 func (w *walk) reply(s *Session, m *framing.Message) {
-	id := m.ID
-	var err error
 	switch w.rng.IntN(4) {
 	case 0:
 		w.push(s)
 		return
 	case 1:
-		err = s.Reply(m.Clone(), m.Payload)
+		w.queue(m.ID, func() error { return s.Reply(m.Clone(), m.Payload) })
 	default:
-		err = s.Reply(m, m.Payload)
-	}
-	if err == nil {
-		w.queued = append(w.queued, id)
+		w.queue(m.ID, func() error { return s.Reply(m, m.Payload) })
 	}
 	if w.rng.IntN(300) == 0 {
 		w.ended = true
@@ -217,6 +280,7 @@ func (w *walk) finish(s *Session) {
 
 // settle ends the walk and checks the conditions at the end.
 func (w *walk) settle(s *Session) {
+	w.during = nil
 	for ; w.pauses > 0; w.pauses-- {
 		s.Resume()
 	}
@@ -316,6 +380,7 @@ func randomWalk(t *testing.T, seed uint64, dispatch Dispatch, proxied bool, prot
 		w.wire = []byte("PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n")
 	}
 	m.onSwitch = w.reply
+	w.during = w.meanwhile
 	for range 200 {
 		w.act()
 	}
