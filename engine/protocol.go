@@ -102,6 +102,16 @@ type SizedCodec interface {
 	Need(b []byte) int
 }
 
+// PartialCodec is implemented by a Codec that keeps the start of a message in memory of
+// its own, such as the fragments of a WebSocket message. Config.PartialTimeout counts
+// for it.
+type PartialCodec interface {
+	Codec
+	// Partial returns the bytes that the codec keeps of an incomplete message, and
+	// whether there is one. It is called under the same rules as Decode.
+	Partial() (bytes int, begun bool)
+}
+
 // Handshaker is implemented by a Codec that must exchange bytes before messages can
 // flow. Its session opens when the codec calls Session.Establish, within
 // Config.HandshakeTimeout. A session whose Codec is no Handshaker is open at once.

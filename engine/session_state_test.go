@@ -168,7 +168,7 @@ func (w *walk) loop(tasks int) {
 // atRest checks what must hold when neither the loop nor the worker has anything to
 // do, and the poller has reported everything: nothing waits that could be done.
 func (w *walk) atRest() {
-	w.conn.check()
+	checkState(w.conn)
 	if w.conn.stage == stageGone {
 		return
 	}

@@ -223,6 +223,9 @@ func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 
 // delivered counts n messages, and applies the rates.
 func (c *socketConn) delivered(n int) {
+	if n > 0 {
+		c.partialEnds = 0
+	}
 	c.core().stats.messagesIn.Add(uint64(n))
 	if t := c.session.throttle; t != nil && c.stage == stageOpen {
 		t.hold(c, n)

@@ -115,24 +115,31 @@ func (d *deadlines) resumeAt() int64 {
 }
 
 // notePartial starts, moves or ends the deadline of an incomplete message, after
-// input was decoded. fresh reports that the bytes in front of the message were
-// consumed: it is not the one that the deadline was for. The timer is armed only if it
-// would fire too late: onTimer sees to the rest.
+// input was decoded. fresh reports that the bytes in front of the tail were consumed:
+// unless the codec keeps a message, the tail is not the one that the deadline was for.
+// A delivered message has ended its deadline already. The timer is armed only if it
+// would fire too late: onTimer postpones it.
 func (d *deadlines) notePartial(fresh bool) {
 	c := d.timer.Owner
 	within := c.core().engine.cfg.PartialTimeout
 	if within == 0 || c.stage != stageOpen {
 		return
 	}
-	if c.tail == nil || c.backlog&dueTail != 0 {
+	size, begun := 0, false
+	if p, ok := c.codec.(PartialCodec); ok {
+		size, begun = p.Partial()
+	}
+	if c.tail == nil && !begun || c.backlog&dueTail != 0 {
 		d.partialEnds = 0
 		return
 	}
-	size := int32(len(c.tail.b))
-	if d.partialEnds != 0 && !fresh && size < d.partialSize+partialGrowth {
+	if c.tail != nil {
+		size += len(c.tail.b)
+	}
+	if d.partialEnds != 0 && (begun || !fresh) && size < int(d.partialSize)+partialGrowth {
 		return // the same message, and not enough more of it
 	}
-	d.partialEnds, d.partialSize = c.core().tick+ticksOf(within)+1, size
+	d.partialEnds, d.partialSize = c.core().tick+ticksOf(within)+1, int32(size)
 	if !d.timer.Armed() || d.timer.Deadline() > d.partialEnds {
 		d.arm()
 	}

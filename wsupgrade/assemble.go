@@ -57,6 +57,14 @@ func (c *codec) assemble(f frame, payload []byte) error {
 	return nil
 }
 
+// Partial implements engine.PartialCodec.
+func (c *codec) Partial() (bytes int, begun bool) {
+	if c.parts == nil || c.parts.delivered {
+		return 0, false
+	}
+	return len(c.parts.buf), true
+}
+
 // grow raises the capacity to at least need bytes. It doubles the capacity, so that
 // small fragments cost linear time, but not beyond limit.
 func (p *assembly) grow(need, limit int) {

@@ -26,6 +26,7 @@ type codec struct {
 
 var (
 	_ engine.StatelessCodec = (*codec)(nil)
+	_ engine.PartialCodec   = (*codec)(nil)
 	_ engine.SizedCodec     = (*codec)(nil)
 	_ engine.Handshaker     = (*codec)(nil)
 	_ session               = (*engine.Session)(nil)

@@ -415,3 +415,29 @@ func TestLargeFrameTakesItsSizeOnce(t *testing.T) {
 		t.Errorf("%d bytes were allocated for %d", n, size)
 	}
 }
+
+// TestPartialTimeoutOfFragments: a message in fragments must be completed in
+// PartialTimeout, whatever control frames come in between.
+func TestPartialTimeoutOfFragments(t *testing.T) {
+	serve.EachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		r := newRecorder()
+		_, addr := startWS(t, engine.Config{Handler: r, Dispatch: d, PartialTimeout: 500 * time.Millisecond})
+		c := dialForeign(t, addr, "/echo")
+		first := ws.NewFrame(ws.OpBinary, false, []byte("the first of two"))
+		if _, err := c.Write(ws.MustCompileFrame(ws.MaskFrame(first))); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			ping := ws.MustCompileFrame(ws.MaskFrame(ws.NewPingFrame(nil)))
+			for range 100 {
+				if _, err := c.Write(ping); err != nil {
+					return
+				}
+				time.Sleep(50 * time.Millisecond) // a peer that lives
+			}
+		}()
+		if err := testkit.Receive(t, r.reasons, "the end"); !errors.Is(err, engine.ErrPartialTimeout) {
+			t.Error(err)
+		}
+	})
+}

@@ -98,6 +98,7 @@ var closeCodes = []struct {
 	{engine.ErrProtocol, ws.StatusProtocolError},
 	{engine.ErrSlowConsumer, ws.StatusPolicyViolation},
 	{engine.ErrIdleTimeout, ws.StatusGoingAway},
+	{engine.ErrPartialTimeout, ws.StatusPolicyViolation},
 	{engine.ErrShutdown, ws.StatusGoingAway},
 	{engine.ErrClosed, ws.StatusNormalClosure},
 	{engine.ErrPeerClosed, ws.StatusNormalClosure},
