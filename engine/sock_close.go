@@ -178,6 +178,9 @@ func (w *socketWriter) breakLocked(reason error) {
 	s.phase = max(s.phase, phaseDrained)
 	s.setReasonLocked(reason, closingSends)
 	s.out.discard(reason)
+	if t := w.conn().tls; t != nil { // else it would count as congestion, which stops the reading
+		s.out.pending -= freeChain(t.sealed.take())
+	}
 }
 
 // setReasonLocked makes reason the reason why s ends, if there is none yet, and raises
