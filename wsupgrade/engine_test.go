@@ -417,7 +417,7 @@ func TestLargeFrameTakesItsSizeOnce(t *testing.T) {
 }
 
 // TestPartialTimeoutOfFragments: a message in fragments must be completed in
-// PartialTimeout, whatever control frames come in between.
+// PartialTimeout, also if control frames come in between.
 func TestPartialTimeoutOfFragments(t *testing.T) {
 	serve.EachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		r := newRecorder()
