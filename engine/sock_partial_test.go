@@ -8,7 +8,7 @@ import (
 // TestPartialTimeoutIsOfOneMessage: a peer that completes each message in time, and
 // sends the start of the next one along with the rest of it, stays.
 func TestPartialTimeoutIsOfOneMessage(t *testing.T) {
-	const ticks = 20
+	const ticks = 20_000 // real time passes, too, and must not count
 	m := &model{t: t, onSwitch: ignore}
 	f := newFakeSession(t, Config{Handler: m, Dispatch: Inline, PartialTimeout: ticks * tickInterval, LingerTimeout: -1}, Packets())
 	f.run()
@@ -30,14 +30,14 @@ func TestPartialTimeoutIsOfOneMessage(t *testing.T) {
 // TestPartialTimeoutBeforeIdleTimeout: a deadline that is armed already and comes
 // later does not delay PartialTimeout.
 func TestPartialTimeoutBeforeIdleTimeout(t *testing.T) {
-	const ticks = 20
+	const ticks = 20_000 // real time passes, too, and must not count
 	m := &model{t: t, onSwitch: ignore}
 	f := newFakeSession(t, Config{
 		Handler: m, Dispatch: Inline, PartialTimeout: ticks * tickInterval, IdleTimeout: 100 * ticks * tickInterval, LingerTimeout: -1,
 	}, Packets())
 	f.run()
 	f.send(packetsOf(0, 1, 100)[:50])
-	f.wait(ticks + 3)
+	f.wait(ticks + 200)
 	f.run()
 	if !errors.Is(m.reason, ErrPartialTimeout) {
 		t.Fatalf("ended by %v", m.reason)

@@ -9,13 +9,13 @@ import (
 // TestResumedSessionIsReadBeforeItIsIdle: the time for which the session was paused
 // does not count, also when a tick comes between Resume and the next read.
 func TestResumedSessionIsReadBeforeItIsIdle(t *testing.T) {
-	const ticks = 20
+	const ticks = 20_000 // real time passes, too, and must not count
 	m := &model{t: t, onSwitch: ignore}
 	f := newFakeSession(t, Config{Handler: m, Dispatch: Inline, IdleTimeout: ticks * tickInterval}, Packets())
 	f.run()
 	f.conn.session.Pause()
 	f.send(packetsOf(0, 1, 100))
-	f.wait(ticks - 1)
+	f.wait(ticks - 200)
 	f.conn.session.Resume()
 	f.wait(5)
 	f.run()
@@ -37,7 +37,7 @@ func (greeted) Match(first []byte) Match {
 // TestSilenceIsNotTheEnginesOwn: the first bytes of a connection lie in the socket
 // and are not read, because the ring is full. The connection is not silent.
 func TestSilenceIsNotTheEnginesOwn(t *testing.T) {
-	const ticks = 20
+	const ticks = 20_000 // real time passes, too, and must not count
 	m := &model{t: t, onSwitch: ignore}
 	f := newFakeSession(t, Config{Handler: m, RingSize: minRingSize, SniffTimeout: ticks * tickInterval, HandshakeTimeout: ticks * tickInterval},
 		greeted{Framed(framing.Line{})}, Packets())
@@ -48,7 +48,7 @@ func TestSilenceIsNotTheEnginesOwn(t *testing.T) {
 	}
 	f.core.stalled.Store(true) // another session waits
 	f.send([]byte("hello\n"))
-	f.wait(ticks + 3)
+	f.wait(ticks + 200)
 	for f.step() {
 	}
 	f.run()
