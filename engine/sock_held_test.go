@@ -17,7 +17,7 @@ func TestResumedSessionIsReadBeforeItIsIdle(t *testing.T) {
 	f.send(packetsOf(0, 1, 100))
 	f.wait(ticks - 200)
 	f.conn.session.Resume()
-	f.wait(5)
+	f.wait(400)
 	f.run()
 	if m.next != 1 || m.closed > 0 {
 		t.Fatalf("%d messages, ended by %v", m.next, m.reason)
