@@ -90,12 +90,33 @@ func (c *consumer) record(kind uint32, p []byte) {
 	}
 }
 
-// packets handles the complete packets at the start of b, and returns their size in
-// bytes and their number. It stops before a packet that Decode refuses, and when the
-// session ends; on the loop also when the session may not be read. It calls OnMessage
-// itself, as handle does: that saves a tenth of a message's cost.
-func (c *consumer) packets(s *Session, b []byte) (size, count int) {
-	limit, h, inline := c.core.engine.lim.MaxMessageSize, c.handler, c.core.inline
+// packets handles the packets of a record. The loop has seen that they are complete and
+// valid. It calls OnMessage itself, and checks nothing that the loop has checked: that
+// saves two of 17 ns a message.
+func (c *consumer) packets(s *Session, p []byte) {
+	limit, h := c.core.engine.lim.MaxMessageSize, c.handler
+	for off := 0; off < len(p) && s.closing.Load() != closingAll; {
+		b := p[off:]
+		head := packet.ReadHeader(b)
+		n, _ := head.Size(limit)
+		fillPacket(&c.m, head, b[packet.HeaderSize:n:n])
+		if off == 0 {
+			c.collect = n < len(p)
+		}
+		off += n
+		h.OnMessage(s, &c.m)
+		if c.replies.overtaken.Load() {
+			c.replies.close(false)
+		}
+	}
+}
+
+// packetsInPlace handles the complete packets at the start of b, on the loop, and
+// returns their size in bytes and their number. It stops before a packet that Decode
+// refuses, and when the session ends or may not be read. It calls OnMessage itself, as
+// packets does.
+func (c *consumer) packetsInPlace(s *Session, b []byte) (size, count int) {
+	limit, h := c.core.engine.lim.MaxMessageSize, c.handler
 	for len(b)-size >= packet.HeaderSize && s.closing.Load() != closingAll {
 		p := b[size:]
 		head := packet.ReadHeader(p)
@@ -104,7 +125,7 @@ func (c *consumer) packets(s *Session, b []byte) (size, count int) {
 			break
 		}
 		fillPacket(&c.m, head, p[packet.HeaderSize:n:n])
-		if count == 0 {
+		if size == 0 {
 			c.collect = n < len(p)
 		}
 		size += n
@@ -113,7 +134,7 @@ func (c *consumer) packets(s *Session, b []byte) (size, count int) {
 		if c.replies.overtaken.Load() {
 			c.replies.close(false)
 		}
-		if inline && s.reading.Load() != 0 {
+		if s.reading.Load() != 0 {
 			break
 		}
 	}

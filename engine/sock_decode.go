@@ -190,7 +190,7 @@ func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 	for !c.mustStop(len(b)) {
 		var size, count int
 		if k.inline {
-			size, count = k.consumer.packets(s, b)
+			size, count = k.consumer.packetsInPlace(s, b)
 		} else if size, count = packet.Run(b, limit, k.share-recordIDSize); size > 0 && k.records.packets(s, b[:size]) != nil {
 			k.stall(c)
 			continue
