@@ -31,20 +31,19 @@ type Session struct {
 	id        ID
 	remote    netip.AddrPort
 
-	values atomic.Pointer[[]value]
-	nextID atomic.Uint32
-
 	// Read without a lock.
 	closing atomic.Uint32 // closingNot, closingSends or closingAll; written under out.mu
 	reading atomic.Int32  // reasons not to read; 0 means that the session is read
 	corked  atomic.Bool   // the consumer will flush; written by the consumer
+	nextID  atomic.Uint32
 
 	// Guarded by out.mu. The mutex of the outbox is the session's lock.
 	phase  phase
 	opened bool // whether the phase was phaseOpen at any time
 	holds  int32
-	ending error // the reason of the end record, or of the refusal of a refused connection
 	out    Outbox
+	ending error // the reason of the end record, or of the refusal of a refused connection
+	values atomic.Pointer[[]value]
 }
 
 // connection is the connection of a session: a socketConn or a linkConn. Any goroutine

@@ -16,18 +16,18 @@ type socketConn struct {
 	socketWriter
 	sock reactor.Conn
 
-	// Owned by the loop.
+	// Owned by the loop. The fields that each event needs come first.
 	codec Codec     // nil until the protocol is known; then read only
 	tls   *tlsLayer // nil without TLS; set under out.mu too
 	inputTail
-	undelivered *largeMessage
-	deadlines
 	stage      stage
 	input      input
 	backlog    backlog
 	kind       codecKind
 	readQueued bool // queued in the loop for another read
 	refused    bool // not admitted, by session.ending; it exists only to send the refusal, and is counted
+	deadlines
+	undelivered *largeMessage
 }
 
 // codecKind is the kind of a connection's codec, which selects the fast paths.

@@ -11,14 +11,14 @@ import (
 // deadline has moved when the timer fires, the timer is armed again. All methods run on
 // the loop.
 type deadlines struct {
-	timer         wheel.Timer[socketConn]
 	lastRead      int64
-	ends          int64 // the deadline that awaits describes
-	handshakeEnds int64 // the deadline of the handshake, set at the peer's first byte
-	writeEnds     int64 // the peer must have accepted bytes
 	partialEnds   int64 // the incomplete message must be complete, or have grown
 	partialSize   int32 // its size when partialEnds was set
 	awaits        deadline
+	ends          int64 // the deadline that awaits describes
+	handshakeEnds int64 // the deadline of the handshake, set at the peer's first byte
+	writeEnds     int64 // the peer must have accepted bytes
+	timer         wheel.Timer[socketConn]
 }
 
 // deadline is the step that a connection must make before deadlines.ends.
