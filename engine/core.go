@@ -147,7 +147,7 @@ func (d *ringDrain) OnEvent(reactor.Event) { _ = drainTask((*core)(d)) }
 
 // released is called by the consumer after it has released ring space. It resumes
 // waiting producers once the ring and the large table are half empty. An empty ring
-// is enough: the table's space may be reserved by those who wait for the ring's.
+// is enough: producers that wait for the ring may have reserved the table's space.
 func (c *core) released() {
 	if used := c.ring.Depth(); used > c.ring.Cap()/2 || used > 0 && c.large.crowded() {
 		return

@@ -9,7 +9,7 @@ import (
 )
 
 // TestAdmittedConnectionComesTooLate opens a session of a connection that was let
-// in before the engine was closed: nobody would end it.
+// in before the engine was closed: nothing would end it.
 func TestAdmittedConnectionComesTooLate(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		f := &fake{}

@@ -158,7 +158,7 @@ func (w *walk) meanwhile(full bool) {
 	}
 }
 
-// loop runs some of the loop's tasks, unless the loop is what is running.
+// loop runs some of the loop's tasks, unless one of them is running.
 func (w *walk) loop(tasks int) {
 	for ; w.onLoop == 0 && tasks > 0; tasks-- {
 		w.step()

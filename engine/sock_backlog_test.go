@@ -45,7 +45,7 @@ func TestOnCloseWaitsForOnOpen(t *testing.T) {
 }
 
 // TestStallWithAnEmptyRing: the worker emptied the ring after the loop had found it
-// full, and before it could see that the loop waits. Nobody else wakes the loop.
+// full, and before it could see that the loop waits. Nothing else wakes the loop.
 func TestStallWithAnEmptyRing(t *testing.T) {
 	m := &model{t: t, onSwitch: ignore}
 	f := newFakeSession(t, Config{Handler: m, RingSize: minRingSize}, Packets())
