@@ -20,21 +20,31 @@ type core struct {
 	index  int
 	inline bool
 	loop   eventLoop
+	shared sharedLoop // loop if the worker and the reader run it in turn, else nil
 	slots  slots
 	stats  coreStats
 
 	// From producers to the consumer.
 	ring         *ring.Ring
-	parker       ring.Parker // parks the worker; unused in Inline dispatch
-	drainAsked   atomic.Bool // inline: the loop was triggered to drain the ring
+	parker       ring.Parker // parks a worker that never reads
+	drainAsked   atomic.Bool // the loop was triggered to drain the ring
 	large        largeTable
 	share        int // bytes; a message with a larger record is passed by reference
 	stopping     atomic.Bool
 	workerExited chan struct{}
 
+	// Who reads; see core_roles.go.
+	roles  atomic.Uint64
+	late   atomic.Bool   // the worker's turn has lasted a watch interval
+	stuck  atomic.Uint64 // roles, when the watch woke the reader
+	reader ring.Parker   // parks the reader
+	back   ring.Parker   // parks the worker until the reader has given the reading back
+
 	// Written for each message. In Workers dispatch the fields around it are another CPU's.
 	_        cpu.CacheLinePad
 	consumer consumer
+	turn     uint64 // the upper bits of roles
+	lent     bool   // the worker is between lend and reclaim
 	_        cpu.CacheLinePad
 
 	// Producers that wait for space in the ring.
@@ -48,7 +58,11 @@ type core struct {
 	cipherBuf    []byte           // for ciphertext; nil until there is TLS
 	inbound      *framing.Message // filled by Decode; in Inline dispatch the consumer's
 	records      recordWriter
-	decoding     bool // in socketConn.process
+	decoding     bool   // in socketConn.process
+	standIn      bool   // the reader reads
+	byRing       bool   // the messages of the rest of the round go through the ring
+	spareBuf     []byte // readBuf of the thread that does not read; nil until the reader has read
+	spareCipher  []byte
 	wheel        wheel.Wheel[socketConn]
 	tick         int64         // now, or a little earlier; see tickInterval
 	advanced     int64         // the last tick whose timers were fired
@@ -106,8 +120,40 @@ func newCoreOn(e *Engine, index int, loop eventLoop) *core {
 	c.inbound = new(framing.Message)
 	if c.inline {
 		c.inbound = &c.consumer.m
+	} else if shared, ok := loop.(sharedLoop); ok {
+		c.shared = shared
 	}
 	return c
+}
+
+// start starts the core's threads.
+func (c *core) start() {
+	e := c.engine
+	if c.shared == nil {
+		e.running.Add(1)
+		go c.runLoop()
+	}
+	if !c.inline {
+		e.running.Add(1)
+		go c.runWorker()
+	}
+	if c.shared != nil {
+		e.running.Add(1)
+		go c.runReader()
+	}
+}
+
+// stop makes the core's threads end, after the callbacks that are running. It waits for a
+// worker that does not read.
+func (c *core) stop() {
+	c.wakeWaiters()
+	c.stopping.Store(true)
+	c.parker.Wake()
+	c.reader.Wake()
+	if !c.inline && c.shared == nil {
+		<-c.workerExited
+	}
+	_ = c.loop.Stop()
 }
 
 // runLoop is the goroutine of the event loop.
@@ -118,10 +164,15 @@ func (c *core) runLoop() {
 	}
 }
 
-// wake makes the consumer check the ring.
+// wake makes the consumer check the ring. A worker that does not read is awake, and checks
+// it before it reads.
 func (c *core) wake() {
-	if !c.inline {
+	switch {
+	case c.inline:
+	case c.shared == nil:
 		c.parker.Wake()
+		return
+	case c.roles.Load()&roleMask != workerReads:
 		return
 	}
 	if !c.drainAsked.Load() && c.drainAsked.CompareAndSwap(false, true) {
@@ -129,11 +180,12 @@ func (c *core) wake() {
 	}
 }
 
-// drainTask consumes the ring on the loop, one batch at a time.
+// drainTask consumes the ring on the loop, one batch at a time. Without Inline dispatch it
+// only ends the sleep: RoundEnds consumes the ring.
 func drainTask(arg any) error {
 	c := arg.(*core)
 	c.drainAsked.Store(false)
-	if c.consumer.batch() {
+	if c.inline && c.consumer.batch() {
 		c.loop.Again((*ringDrain)(c))
 	}
 	return nil

@@ -42,6 +42,9 @@ func (c *consumer) batch() bool {
 		records++
 		bytes += len(payload)
 		c.record(kind, payload)
+		if c.core.late.Load() {
+			c.flushLate()
+		}
 	}
 	n := r.Release()
 	c.flush()
@@ -108,6 +111,10 @@ func (c *consumer) packets(s *Session, p []byte) {
 		if c.replies.overtaken.Load() {
 			c.replies.close(false)
 		}
+		if c.core.late.Load() {
+			c.flushLate()
+			c.cork(s)
+		}
 	}
 }
 
@@ -134,7 +141,7 @@ func (c *consumer) packetsInPlace(s *Session, b []byte) (size, count int) {
 		if c.replies.overtaken.Load() {
 			c.replies.close(false)
 		}
-		if s.reading.Load() != 0 {
+		if s.reading.Load() != 0 || c.core.late.Load() {
 			break
 		}
 	}
@@ -150,6 +157,10 @@ func (c *consumer) messages(s *Session, p []byte) {
 		}
 		off += n
 		c.handle(s, &c.m, true)
+		if c.core.late.Load() {
+			c.flushLate()
+			c.cork(s)
+		}
 	}
 }
 
@@ -191,6 +202,13 @@ func (c *consumer) cork(s *Session) {
 		s.corked.Store(true)
 		c.dirty = append(c.dirty, s)
 	}
+}
+
+// flushLate is flush in a batch that has lasted a watch interval, so that replies do not
+// wait for its end.
+func (c *consumer) flushLate() {
+	c.core.late.Store(false)
+	c.flush()
 }
 
 // flush writes the outgoing bytes of the batch's sessions.

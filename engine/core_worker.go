@@ -14,13 +14,30 @@ const spinRounds = 100
 func (c *core) runWorker() {
 	defer c.engine.running.Done()
 	defer close(c.workerExited)
-	runtime.LockOSThread()
+	lockThread()
 	allowed := cpu.Allowed()
 	if err := cpu.Pin(allowed[c.index%len(allowed)]); err == nil {
 		c.stats.pinned.Store(true)
 	}
+	if c.shared == nil {
+		c.consume()
+		return
+	}
+	if err := c.shared.RunRounds(c); err != nil {
+		c.engine.cfg.Logger.Error("event loop ended", "core", c.index, "error", err)
+	}
+	for c.consumer.batch() {
+	}
+}
+
+// lockThread gives the goroutine a thread of its own, which ends with it.
+func lockThread() { runtime.LockOSThread() }
+
+// consume handles the ring until the engine stops, for a worker that never reads.
+func (c *core) consume() {
 	for {
 		for c.consumer.batch() {
+			c.nextTurn()
 		}
 		if c.stopping.Load() && c.ring.Empty() {
 			return

@@ -30,6 +30,7 @@ type Engine struct {
 	table reactor.Table
 	cores []*core
 	stats engineStats
+	watch watch
 
 	admission admission
 	refusals  refusalLog
@@ -122,23 +123,22 @@ func (e *Engine) start() error {
 	go runAcceptor(e)
 	go runTicker(e)
 	for _, c := range e.cores {
+		c.start()
+	}
+	if e.cfg.Dispatch == Workers {
 		e.running.Add(1)
-		go c.runLoop()
-		if !c.inline {
-			e.running.Add(1)
-			go c.runWorker()
-		}
+		go runWatch(e)
 	}
 	return nil
 }
 
-// sleepers returns how many of the engine's goroutines sleep in system calls: loops,
-// workers and the acceptor.
+// sleepers returns how many of the engine's goroutines sleep in system calls: two threads
+// of a core, or one in Inline dispatch, the acceptor, and the watch.
 func (e *Engine) sleepers() int {
 	if e.cfg.Dispatch == Inline {
 		return len(e.cores) + 1
 	}
-	return 2*len(e.cores) + 1
+	return 2*len(e.cores) + 2
 }
 
 // Serve starts the engine and serves until ctx ends; then it shuts down within
@@ -283,14 +283,9 @@ func (e *Engine) finishClose() {
 	e.closeListeners()
 	e.dead.Store(true)
 	close(e.stop)
+	e.watch.Wake()
 	for _, c := range e.cores {
-		c.wakeWaiters()
-		c.stopping.Store(true)
-		c.parker.Wake()
-		if !c.inline {
-			<-c.workerExited
-		}
-		_ = c.loop.Stop()
+		c.stop()
 	}
 	_ = e.acceptor.Stop()
 	e.running.Wait()

@@ -56,15 +56,33 @@ func within(t testing.TB, d time.Duration, what string, f func()) {
 	}
 }
 
+// occupied returns a handler whose first message, from a session of its own, waits for
+// gate. The other messages are h's.
+func occupied(gate chan struct{}, h engine.OnMessage) engine.OnMessage {
+	var entered atomic.Bool
+	return func(s *engine.Session, m *framing.Message) {
+		if entered.CompareAndSwap(false, true) {
+			<-gate
+			return
+		}
+		h(s, m)
+	}
+}
+
+// occupy sends the first message of an occupied handler, so that the worker is busy and
+// the messages of other sessions wait in the ring.
+func occupy(t *testing.T, e *engine.Engine, addr string) {
+	t.Helper()
+	_, _ = dial(t, addr).Write(ping)
+	waitFor(t, "a callback", func() bool { return e.Stats().BytesIn > 0 })
+}
+
 func TestHazard10SlowHandlerStopsTheReadingAndLosesNothing(t *testing.T) {
 	gate := make(chan struct{})
 	var count atomic.Int64
-	check := inOrder(t, &count)
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
-		<-gate
-		check(s, m)
-	})
+	h := occupied(gate, inOrder(t, &count))
 	e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, MaxMessageSize: 64 << 10})
+	occupy(t, e, addr)
 	c := dial(t, addr)
 	const n = 3000
 	sent := make(chan error, 1)

@@ -74,13 +74,17 @@ func (r *fullRing) drain(t *testing.T) {
 	waitFor(t, "an empty ring", func() bool { return r.engine.Stats().Cores[0].RingDepth == 0 })
 }
 
-// decodesWhenThereIsRoom is a Decode that lets the ring drain before it returns
-// its first message: so OnOpen, if it is still to come, would find the message
-// in front of it.
+// decodesWhenThereIsRoom is a Decode that, if the ring is full, lets it drain before it
+// returns its first message: so OnOpen, if it is still to come, would find the message in
+// front of it.
 func (r *fullRing) decodesWhenThereIsRoom(t *testing.T) decodeFunc {
 	var once sync.Once
 	return func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
-		once.Do(func() { r.drain(t) })
+		once.Do(func() {
+			if r.engine.Stats().Cores[0].RingDepth > 32<<10 {
+				r.drain(t)
+			}
+		})
 		return next.Decode(s, b, seen, m)
 	}
 }

@@ -17,7 +17,7 @@ func TestWorkerSeesWhatCameBeforeItSlept(t *testing.T) {
 	const rounds, longest = 60_000, 400
 	var handled atomic.Int64
 	f := &fake{}
-	e, _ := serve(t, engine.Config{Cores: 1, Handler: engine.OnMessage(func(*engine.Session, *framing.Message) { handled.Add(1) })}, f)
+	serve(t, engine.Config{Cores: 1, Handler: engine.OnMessage(func(*engine.Session, *framing.Message) { handled.Add(1) })}, f)
 	l := f.open(t)
 	m := &framing.Message{}
 	for n := int64(1); n <= rounds; n++ {
@@ -36,8 +36,5 @@ func TestWorkerSeesWhatCameBeforeItSlept(t *testing.T) {
 		for range n * 7 % longest {
 			handled.Load()
 		}
-	}
-	if e.Stats().Cores[0].Parks == 0 {
-		t.Error("the worker never slept")
 	}
 }

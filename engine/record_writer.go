@@ -107,7 +107,15 @@ func (w *recordWriter) publish() {
 	}
 	w.core.ring.CommitPart(w.claim, w.used, recordMessages)
 	w.claim, w.used = ring.Claim{}, 0
-	w.core.wake()
+	w.wake()
+}
+
+// wake makes the consumer check the ring. A worker that shares the loop does so at the end
+// of the loop's round anyway.
+func (w *recordWriter) wake() {
+	if w.core.shared == nil || w != &w.core.records {
+		w.core.wake()
+	}
 }
 
 // reserve claims want bytes of the ring for a record of s, or need bytes if want are not
@@ -129,7 +137,7 @@ func (w *recordWriter) reserve(s *Session, need, want int) (ring.Claim, error) {
 
 func (w *recordWriter) commit(claim ring.Claim, kind uint32) {
 	w.core.ring.Commit(claim, kind)
-	w.core.wake()
+	w.wake()
 }
 
 // await waits, by w's policy, until try returns true. Consumers wake it after they have

@@ -75,8 +75,11 @@ func TestHazard16ShutdownHandlesWhatAPausedSessionHasRead(t *testing.T) {
 			var handled atomic.Int64
 			gate := make(chan struct{})
 			opened := make(chan *engine.Session, 10)
-			h := engine.Callbacks{Open: func(s *engine.Session) { opened <- s }, Message: func(*engine.Session, *framing.Message) {
-				<-gate
+			var paused atomic.Pointer[engine.Session]
+			h := engine.Callbacks{Open: func(s *engine.Session) { opened <- s }, Message: func(s *engine.Session, _ *framing.Message) {
+				if s != paused.Load() {
+					<-gate
+				}
 				handled.Add(1)
 			}}
 			e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, ReadBufferSize: 4 << 10},
@@ -89,8 +92,12 @@ func TestHazard16ShutdownHandlesWhatAPausedSessionHasRead(t *testing.T) {
 				cfg.DynamicRecordSizingDisabled = true
 				c = dialTLS(t, addr, cfg)
 			}
-			go func() { _, _ = c.Write(numbered(1000, size)) }()
+			_, _ = c.Write(numbered(1, size)[:1])
 			s := <-opened
+			paused.Store(s)
+			occupy(t, e, addr)
+			<-opened
+			go func() { _, _ = c.Write(numbered(1000, size)[1:]) }()
 			waitFor(t, "a stall", func() bool { return e.Stats().Cores[0].Stalls > 0 })
 			s.Pause()
 			wait := shutDown(t, e, addr)

@@ -71,6 +71,7 @@ func TestHazard16ShutdownHandlesWhatWasRead(t *testing.T) {
 		handled.Add(1)
 	})
 	e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10})
+	occupy(t, e, addr)
 	c := dial(t, addr)
 	const size = 1000
 	go func() { _, _ = c.Write(numbered(1000, size)) }()

@@ -20,7 +20,7 @@ func (c *socketConn) stopInput(as input) {
 	c.input = max(c.input, as)
 	c.backlog &^= dueTail | dueShutdown
 	c.partialEnds = 0
-	if !c.core().decoding { // else process drops the tail
+	if !c.core().decoding && c.backlog&handling == 0 { // else process drops the tail
 		c.keep(nil)
 	}
 }
@@ -204,7 +204,7 @@ func settleTask(arg any) error {
 // settle makes the next steps of an ending session: it sets the linger deadline, reads to
 // the peer's end, and finally destroys the connection. On the loop.
 func (c *socketConn) settle() {
-	if c.stage == stageGone {
+	if c.stage == stageGone || c.backlog&handling != 0 {
 		return
 	}
 	s, linger := c.session, c.core().engine.cfg.LingerTimeout

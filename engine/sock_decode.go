@@ -15,8 +15,12 @@ const maxFrameOverhead = 64 << 10
 // rest becomes the tail. Decode has examined seen bytes of b already.
 func (c *socketConn) process(b []byte, seen int) {
 	k := c.session.core
+	consumes := k.consumes()
 	k.decoding = true
 	rest := c.decode(b, seen)
+	if consumes {
+		k.reclaim(c) // after a panic
+	}
 	k.decoding = false
 	k.records.publish()
 	c.stopIfClosed()
@@ -29,7 +33,7 @@ func (c *socketConn) process(b []byte, seen int) {
 		c.seen = int32(len(rest))
 	}
 	c.notePartial(len(rest) < len(b))
-	if k.inline {
+	if consumes {
 		k.consumer.flush()
 	}
 }
@@ -77,53 +81,84 @@ func (c *socketConn) mustStop(left int) bool {
 	return true
 }
 
-// decodeMessages decodes and delivers messages, and the frames of the protocol's
-// handshake before them.
+// decodeMessages decodes messages, and the frames of the protocol's handshake before
+// them, and passes them to the handler or to the ring. more reports that the rest is to be
+// decoded, too.
 func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool) {
+	k := c.session.core
 	if c.kind == codecPackets {
-		return c.decodePackets(b)
+		return c.decodePackets(b), false
 	}
-	s, k := c.session, c.session.core
-	delivered, limit := 0, k.engine.lim.MaxMessageSize+maxFrameOverhead
-	if k.inline {
-		k.consumer.collect = false
+	var n, count int
+	var err error
+	if (c.stage == stageOpen || k.inline) && k.direct() {
+		rest, n, count, err = c.handleMessages(b, seen)
+	} else {
+		rest, n, count, err = c.deliverMessages(b, seen)
 	}
-	for len(b) > 0 {
-		n, ok, err := c.codec.Decode(s, b, seen, k.inbound)
-		switch {
-		case err != nil:
-		case n == 0 && len(b) > limit:
-			err = ErrTooLarge
-		case ok && c.stage == stageHandshake:
-			err = errEarlyMessage
-		}
-		if err != nil {
-			c.endBehindMessages(protocolError(err))
+	switch {
+	case err != nil:
+		c.endBehindMessages(protocolError(err))
+	case n == 0 && len(rest) > k.engine.lim.MaxMessageSize+maxFrameOverhead:
+		c.endBehindMessages(ErrTooLarge)
+	}
+	c.stopIfClosed()
+	c.delivered(count)
+	return rest, n > 0 && err == nil
+}
+
+// handleMessages decodes and handles messages in place, until more bytes are needed or the
+// session may not continue. n is the result of the last Decode, count the number of
+// messages. Between lend and reclaim it uses nothing of c that the reader may change.
+func (c *socketConn) handleMessages(b []byte, seen int) (rest []byte, n, count int, err error) {
+	s, k := c.session, &c.session.core.consumer
+	k.cork(s)
+	k.collect = false
+	k.core.lend(c)
+	defer k.core.reclaim(c)
+	for more := true; more && len(b) > 0; more = s.reading.Load() == 0 && !k.core.late.Load() {
+		var ok bool
+		n, ok, err = c.codec.Decode(s, b, seen, &k.m)
+		if err != nil || n == 0 {
 			break
 		}
-		if n == 0 {
+		b, seen = b[n:], 0
+		if !ok {
+			continue
+		}
+		if c.stage == stageHandshake {
+			err = errEarlyMessage
+			break
+		}
+		if s.closing.Load() == closingAll {
+			break
+		}
+		count++
+		k.collect = k.collect || len(b) > 0
+		k.handle(s, &k.m, true)
+	}
+	return b, n, count, err
+}
+
+// deliverMessages is handleMessages into the ring.
+func (c *socketConn) deliverMessages(b []byte, seen int) (rest []byte, n, count int, err error) {
+	k := c.session.core
+	for !c.mustStop(len(b)) {
+		var ok bool
+		n, ok, err = c.codec.Decode(c.session, b, seen, k.inbound)
+		if err == nil && ok && c.stage == stageHandshake {
+			err = errEarlyMessage
+		}
+		if err != nil || n == 0 {
 			break
 		}
 		b, seen = b[n:], 0
 		if ok {
-			delivered++
-			switch {
-			case !k.inline:
-				c.deliver(k.inbound, len(b))
-			case s.closing.Load() == closingAll:
-				c.stopInput(inputDraining)
-			default:
-				k.consumer.collect = k.consumer.collect || len(b) > 0
-				k.consumer.handle(s, k.inbound, true)
-			}
-		}
-		if c.input >= inputDraining || c.backlog&waiting != 0 || s.reading.Load() != 0 {
-			c.mustStop(len(b))
-			break
+			count++
+			c.deliver(k.inbound, len(b))
 		}
 	}
-	c.delivered(delivered)
-	return b, false
+	return b, n, count, err
 }
 
 // deliver hands one message to the ring. left bytes of input follow it. If the
@@ -180,31 +215,30 @@ func aliases(b, p []byte) bool {
 	return len(p) > 0 && at >= start && at < start+uintptr(cap(b))
 }
 
-// decodePackets is decodeMessages for packets. In Inline dispatch the handler gets them in
-// place. With Workers the loop only finds their ends, and copies as many as fit into one
-// record. The worker decodes them a second time, which costs less than a header of our own
-// for each message.
-func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
+// decodePackets is decodeMessages for packets. In place, the handler gets them at once. For
+// the ring the loop only finds their ends, and copies as many as fit into one record. The
+// consumer decodes them a second time, which costs less than a header of our own for each
+// message.
+func (c *socketConn) decodePackets(b []byte) (rest []byte) {
 	s, k := c.session, c.session.core
 	limit, delivered := k.engine.lim.MaxMessageSize, 0
 	for !c.mustStop(len(b)) {
 		var size, count int
-		if k.inline {
+		if k.direct() {
+			k.consumer.cork(s)
+			k.lend(c)
 			size, count = k.consumer.packetsInPlace(s, b)
+			k.reclaim(c)
+			c.stopIfClosed()
 		} else if size, count = packet.Run(b, limit, k.share-recordIDSize); size > 0 && k.records.packets(s, b[:size]) != nil {
 			k.stall(c)
 			continue
 		}
-		if size > 0 { // only mustStop decides whether to continue
+		if size > 0 || c.input >= inputDraining { // only mustStop decides whether to continue
 			b, delivered = b[size:], delivered+count
 			continue
 		}
-		// An incomplete packet, an invalid one, one that is too large for a record, or, in
-		// Inline dispatch, one after the end of the session.
-		if k.inline && s.closing.Load() == closingAll {
-			c.stopInput(inputDraining)
-			break
-		}
+		// An incomplete packet, an invalid one, or one that is too large for a record.
 		n, err := framing.Packet{}.Decode(b, 0, limit, k.inbound)
 		if err != nil {
 			c.endBehindMessages(protocolError(err))
@@ -218,7 +252,7 @@ func (c *socketConn) decodePackets(b []byte) (rest []byte, more bool) {
 		c.deliver(k.inbound, len(b))
 	}
 	c.delivered(delivered)
-	return b, false
+	return b
 }
 
 // delivered counts n messages, and applies the rates.

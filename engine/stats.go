@@ -12,7 +12,7 @@ import (
 type coreStats struct {
 	accepted, messagesIn, messagesOut, bytesIn, bytesOut atomic.Uint64
 	batches, records, stalls, panics, datagramDrops      atomic.Uint64
-	throttled                                            atomic.Uint64
+	throttled, takeovers                                 atomic.Uint64
 	closed                                               reasonCounts
 	pinned                                               atomic.Bool
 }
@@ -145,7 +145,7 @@ type TransportStats struct {
 type CoreStats struct {
 	Records   uint64 // consumed from the ring
 	Batches   uint64 // in which they were consumed
-	Parks     uint64 // times that the worker parked
+	Takeovers uint64 // times that the second thread began to read because a callback took long; 0 with Inline, and on systems other than Linux
 	Stalls    uint64 // times that a session had to wait for ring space
 	RingDepth int    // bytes in the ring now
 	Pinned    bool   // the worker's thread is bound to a CPU
@@ -166,7 +166,7 @@ func (e *Engine) Stats() Stats {
 		st.Throttled += cs.throttled.Load()
 		cs.closed.addTo(st.Closed)
 		st.Cores = append(st.Cores, CoreStats{
-			Records: cs.records.Load(), Batches: cs.batches.Load(), Parks: c.parker.Parks(),
+			Records: cs.records.Load(), Batches: cs.batches.Load(), Takeovers: cs.takeovers.Load(),
 			Stalls: cs.stalls.Load(), RingDepth: c.ring.Depth(), Pinned: cs.pinned.Load(),
 		})
 	}

@@ -18,12 +18,9 @@ func TestHazard10SlowHandlerOverTLSLosesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			gate := make(chan struct{})
 			var count atomic.Int64
-			check := inOrder(t, &count)
-			h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
-				<-gate
-				check(s, m)
-			})
+			h := occupied(gate, inOrder(t, &count))
 			e, addr := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, MaxMessageSize: 64 << 10}, overTLS(), engine.Packets())
+			occupy(t, e, addr)
 			c := dialTLS(t, addr, clientTLS(version))
 			const n = 3000
 			sent := make(chan error, 1)

@@ -1,58 +1,34 @@
 package reactor
 
-import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-)
-
-// again is a loop's queue of handlers that have more work. A pipe in the poller,
-// and not a task, starts the next round: tasks that trigger tasks would run before
-// the poller checks the sockets again.
-type again struct {
-	conn  Conn // the pipe's reading end
-	write int
+// turns are the handlers that have more work, in two lists: the round that is being called,
+// and those that were added since it began. The loop owns it. A goroutine that takes over
+// the loop in the middle of a round continues the round.
+type turns struct {
+	round []Handler
+	next  int // round[next:] are not yet called
 	queue []Handler
-	spare []Handler // the last round's queue, to reuse its memory
 }
 
-func (a *again) open(l *Loop) error {
-	r, w, err := pipe()
-	if err != nil {
-		return fmt.Errorf("reactor: pipe: %w", err)
-	}
-	a.write = w
-	a.conn = Conn{FD: r, Handler: a}
-	if err := l.Register(&a.conn); err != nil {
-		_ = unix.Close(r)
-		_ = unix.Close(w)
-		return err
-	}
-	return nil
-}
+// push adds h to the next round.
+func (t *turns) push(h Handler) { t.queue = append(t.queue, h) }
 
-func (a *again) close(l *Loop) {
-	l.Unregister(&a.conn)
-	_ = unix.Close(a.conn.FD)
-	_ = unix.Close(a.write)
-}
+// pending reports whether a handler is to be called.
+func (t *turns) pending() bool { return t.next < len(t.round) || len(t.queue) > 0 }
 
-func (a *again) push(h Handler) {
-	a.queue = append(a.queue, h)
-	if len(a.queue) == 1 {
-		_, _ = unix.Write(a.write, []byte{1}) // one byte for each round: the pipe can't be full
+// begin starts the next round, if the last one is over.
+func (t *turns) begin() {
+	if t.next == len(t.round) {
+		t.round, t.queue, t.next = t.queue, t.round[:0], 0
 	}
 }
 
-// OnEvent runs a round. Handlers that are pushed meanwhile wait for the next one.
-func (a *again) OnEvent(Event) {
-	var buf [8]byte
-	_, _ = unix.Read(a.conn.FD, buf[:])
-	round := a.queue
-	a.queue = a.spare[:0]
-	for i, h := range round {
-		round[i] = nil
-		h.OnEvent(Readable)
+// take returns the next handler of the round, or nil.
+func (t *turns) take() Handler {
+	if t.next == len(t.round) {
+		return nil
 	}
-	a.spare = round[:0]
+	h := t.round[t.next]
+	t.round[t.next] = nil
+	t.next++
+	return h
 }

@@ -70,7 +70,7 @@ func Open(table *Table) (*Loop, error) {
 		return nil, fmt.Errorf("reactor: open poller: %w", err)
 	}
 	l := &Loop{poller: p, table: table}
-	if err := l.again.open(l); err != nil {
+	if err := l.openAgain(); err != nil {
 		_ = p.Close()
 		return nil, err
 	}
@@ -79,8 +79,10 @@ func Open(table *Table) (*Loop, error) {
 
 // Run runs the loop on the calling goroutine until Stop, then closes the poller.
 // Tasks triggered later are never run.
-func (l *Loop) Run() error {
-	err := l.run()
+func (l *Loop) Run() error { return l.finish(l.run()) }
+
+// finish closes a loop that has ended with err.
+func (l *Loop) finish(err error) error {
 	closeErr := l.Close()
 	if errors.Is(err, errorx.ErrEngineShutdown) {
 		err = nil
@@ -93,7 +95,7 @@ func (l *Loop) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	l.again.close(l)
+	l.closeAgain()
 	return l.poller.Close()
 }
 
@@ -143,11 +145,6 @@ func (l *Loop) Remove(c *Conn) {
 	l.table.clear(c.FD)
 	_ = l.poller.Delete(c.FD)
 }
-
-// Again calls h.OnEvent(Readable) after the events of the other ready descriptors.
-// It is for a handler that used up its budget before its socket was drained. On the
-// loop.
-func (l *Loop) Again(h Handler) { l.again.push(h) }
 
 // dispatch passes a poller's event to the descriptor's handler. For a descriptor
 // that was closed earlier in the same batch there is no handler, because

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"unsafe"
 
 	errorx "github.com/panjf2000/gnet/v2/pkg/errors"
 	"github.com/panjf2000/gnet/v2/pkg/queue"
@@ -14,8 +15,8 @@ import (
 )
 
 const (
-	// maxEvents is how many events one epoll_wait takes.
-	maxEvents = 512
+	// maxEvents is how many events one epoll_wait takes. It bounds the length of a round.
+	maxEvents = 128
 	// maxTasks is how many tasks run before the poller checks the sockets again.
 	maxTasks = 1024
 )
@@ -30,7 +31,22 @@ type poller struct {
 	wake  int          // an eventfd: there are tasks
 	woken atomic.Int32 // 1 from a write to wake until the loop runs tasks
 	tasks queue.AsyncTaskQueue
+
+	// Owned by the goroutine that runs the loop at the moment.
+	events      []unix.EpollEvent // of the last poll
+	next, ready int               // events[next:ready] are not yet handled
+	tasksDue    bool
+	stopped     bool
+
+	recalled atomic.Bool // Substitute is to return
 }
+
+// again is the loop's list of handlers that have more work. Its rounds are those of the
+// loop, so it needs no descriptors.
+type again struct{ turns }
+
+func (*Loop) openAgain() error { return nil }
+func (*Loop) closeAgain()      {}
 
 // pollData is the poller's part of a Conn. It is empty here, because this poller
 // reports descriptors by number.
@@ -41,7 +57,7 @@ func openPoller() (*poller, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	p := &poller{fd: fd, wake: -1, tasks: queue.NewLockFreeQueue()}
+	p := &poller{fd: fd, wake: -1, tasks: queue.NewLockFreeQueue(), events: make([]unix.EpollEvent, maxEvents)}
 	if p.wake, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("eventfd", err)
@@ -83,60 +99,163 @@ func (p *poller) ring() error {
 	return os.NewSyscallError("write", err)
 }
 
+// wait is epoll_wait. A call that does not sleep bypasses the Go scheduler, as in sock_raw.go.
+func (p *poller) wait(timeout int) (int, error) {
+	if timeout != 0 {
+		return unix.EpollWait(p.fd, p.events, timeout)
+	}
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])),
+		uintptr(len(p.events)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
 func (l *Loop) add(c *Conn) error {
 	return l.poller.ctlAdd(c.FD, unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
 }
 
-func (l *Loop) run() error {
+func (l *Loop) run() error { return l.rounds(nil) }
+
+// Rounds is told when a loop's rounds begin and end. A round is a poll and the events,
+// tasks and repeated calls (Again) that it leads to.
+type Rounds interface {
+	// RoundBegins is called after a poll, before the first event.
+	RoundBegins()
+	// RoundEnds is called after the round. If it returns true, the next poll does not
+	// sleep.
+	RoundEnds() (more bool)
+}
+
+// RunRounds is Run that tells r of the rounds. While the goroutine is in a call of a
+// Handler, a Task or r, it may let another one run Substitute. The two must hand the loop
+// over with synchronisation, and never use it at the same time. It exists on Linux only:
+// gnet's poller for kqueue keeps its events in variables of its own.
+func (l *Loop) RunRounds(r Rounds) error { return l.finish(l.rounds(r)) }
+
+func (l *Loop) rounds(r Rounds) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	p := l.poller
-	events := make([]unix.EpollEvent, maxEvents)
-	for timeout := -1; ; {
-		n, err := unix.EpollWait(p.fd, events, timeout)
-		if n == 0 || err == unix.EINTR {
-			timeout = -1 // nothing is ready: sleep
-			continue
+	for more := false; ; {
+		if err := l.poll(!more); err != nil {
+			return err
 		}
-		if err != nil {
-			return os.NewSyscallError("epoll_wait", err)
+		if r != nil {
+			r.RoundBegins()
 		}
-		timeout = 0 // more may be ready: poll again before sleeping
-		tasks := false
-		for i := range events[:n] {
-			ev := &events[i]
-			if int(ev.Fd) == p.wake {
-				tasks = true
-				continue
-			}
-			l.dispatch(int(ev.Fd), eventOf(ev.Events, 0))
+		l.handle()
+		if p.stopped {
+			return errorx.ErrEngineShutdown
 		}
-		if tasks {
-			if err := p.runTasks(); err != nil {
-				return err
-			}
+		if r != nil {
+			more = r.RoundEnds()
 		}
 	}
 }
 
-// runTasks runs the queued tasks, after the events of the batch. If more than
-// maxTasks are queued, it wakes the loop again for the rest, so that a flood of
-// tasks doesn't starve the sockets.
-func (p *poller) runTasks() error {
+// Substitute handles events, tasks and repeated calls for a goroutine in RunRounds that is
+// in a call and cannot do so: first those that it has left, then rounds, until Recall or
+// Stop. It blocks until then.
+func (l *Loop) Substitute() error {
+	p := l.poller
+	p.tasksDue = true
+	for l.handle(); !p.recalled.Load() && !p.stopped; l.handle() {
+		if err := l.poll(true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Recall makes Substitute return after the event or task that it is handling. It may be
+// called from any goroutine and does not block.
+func (l *Loop) Recall() {
+	l.poller.recalled.Store(true)
+	_ = l.poller.ring()
+}
+
+// Recalled is to be called when Substitute has returned, before another one.
+func (l *Loop) Recalled() { l.poller.recalled.Store(false) }
+
+// poll begins a round: it gets the next events. If there are none and sleep is set, it
+// sleeps until there are some. A recalled substitute may have left some of its round; then
+// it gets no others.
+func (l *Loop) poll(sleep bool) error {
+	p := l.poller
+	if p.next < p.ready || p.tasksDue {
+		return nil
+	}
+	for timeout := 0; ; {
+		n, err := p.wait(timeout)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return os.NewSyscallError("epoll_wait", err)
+		case n > 0 || !sleep || l.again.pending():
+			p.next, p.ready = 0, n
+			l.again.begin()
+			return nil
+		default:
+			timeout = -1
+		}
+	}
+}
+
+// handle calls the handlers of the polled events, then runs the tasks and the repeated
+// calls. All that it uses is in the loop, so that Substitute can go on in the middle.
+func (l *Loop) handle() {
+	p := l.poller
+	for p.next < p.ready && !p.recalled.Load() {
+		ev := &p.events[p.next]
+		p.next++
+		if int(ev.Fd) == p.wake {
+			p.tasksDue = true
+			continue
+		}
+		l.dispatch(int(ev.Fd), eventOf(ev.Events, 0))
+	}
+	if p.tasksDue && !p.recalled.Load() {
+		p.tasksDue = false
+		p.runTasks()
+	}
+	for !p.recalled.Load() && !p.stopped {
+		h := l.again.take()
+		if h == nil {
+			return
+		}
+		h.OnEvent(Readable)
+	}
+}
+
+// Again calls h.OnEvent(Readable) after the events of the other ready descriptors.
+// It is for a handler that used up its budget before its socket was drained. On the
+// loop.
+func (l *Loop) Again(h Handler) { l.again.push(h) }
+
+// runTasks runs the queued tasks, after the events of the round. If more than maxTasks are
+// queued, or the substitute that runs them is recalled, it wakes the loop again for the
+// rest. So a flood of tasks doesn't starve the sockets.
+func (p *poller) runTasks() {
 	p.woken.Store(0)
 	for range maxTasks {
 		t := p.tasks.Dequeue()
 		if t == nil {
-			return nil
+			return
 		}
-		err := t.Exec(t.Param)
+		if err := t.Exec(t.Param); errors.Is(err, errorx.ErrEngineShutdown) {
+			p.stopped = true
+		}
 		queue.PutTask(t)
-		if errors.Is(err, errorx.ErrEngineShutdown) {
-			return err
+		if p.stopped {
+			return
+		}
+		if p.recalled.Load() {
+			break
 		}
 	}
 	if !p.tasks.IsEmpty() {
-		return p.ring()
+		_ = p.ring()
 	}
-	return nil
 }

@@ -87,7 +87,7 @@ func Take(conn net.Conn) (int, error) {
 // that no bytes have arrived.
 func Read(fd int, b []byte) (int, error) {
 	for {
-		n, err := unix.Read(fd, b)
+		n, err := read(fd, b)
 		if err == unix.EINTR {
 			continue
 		}
@@ -98,7 +98,7 @@ func Read(fd int, b []byte) (int, error) {
 // Write writes b; a short count is no error.
 func Write(fd int, b []byte) (int, error) {
 	for {
-		n, err := unix.Write(fd, b)
+		n, err := write(fd, b)
 		if err == unix.EINTR {
 			continue
 		}
