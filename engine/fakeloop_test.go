@@ -29,11 +29,36 @@ type fakeLoop struct {
 	closed   int    // times that the descriptor was closed
 	early    bool   // it was closed before the peer's end was read
 
+	rounds reactor.Rounds  // of a sharedFake
 	onLoop int             // events and tasks that are running
 	during func(full bool) // what happens in a write: before it, or when it has found the socket full
 }
 
 var _ eventLoop = (*fakeLoop)(nil)
+
+// sharedFake is a sharedLoop: the core's worker reads. What the test does in a callback,
+// after takeOver, is done by the core's reader.
+type sharedFake struct{ *fakeLoop }
+
+var _ sharedLoop = sharedFake{}
+
+func (sharedFake) RunRounds(reactor.Rounds) error { return nil }
+func (sharedFake) Substitute() error              { return nil }
+func (sharedFake) Recall()                        {}
+func (sharedFake) Recalled()                      {}
+
+// enter begins a round, unless one is under way. The result ends it.
+func (l *fakeLoop) enter() func() {
+	l.onLoop++
+	if l.rounds == nil || l.onLoop > 1 {
+		return func() { l.onLoop-- }
+	}
+	l.rounds.RoundBegins()
+	return func() {
+		l.rounds.RoundEnds()
+		l.onLoop--
+	}
+}
 
 func (*fakeLoop) Run() error                 { return nil }
 func (*fakeLoop) Stop() error                { return nil }
@@ -124,8 +149,7 @@ func (l *fakeLoop) Writev(fd int, bufs [][]byte) (total int, err error) {
 
 // event reports ev to the socket, if it is registered.
 func (l *fakeLoop) event(ev reactor.Event) {
-	l.onLoop++
-	defer func() { l.onLoop-- }()
+	defer l.enter()()
 	if l.conn != nil {
 		l.conn.Handler.OnEvent(ev)
 	}
@@ -133,8 +157,7 @@ func (l *fakeLoop) event(ev reactor.Event) {
 
 // step runs the oldest task, or the oldest turn, and reports whether there was one.
 func (l *fakeLoop) step() bool {
-	l.onLoop++
-	defer func() { l.onLoop-- }()
+	defer l.enter()()
 	switch {
 	case len(l.tasks) > 0:
 		task := l.tasks[0]
@@ -159,8 +182,22 @@ type fakeSession struct {
 	conn   *socketConn
 }
 
-// newFakeSession accepts a connection on a listener of these protocols.
+// newFakeSession accepts a connection on a listener of these protocols. In Workers dispatch
+// the worker never reads.
 func newFakeSession(t *testing.T, cfg Config, protocols ...Protocol) *fakeSession {
+	t.Helper()
+	loop := &fakeLoop{t: t, space: 1 << 30}
+	return newFakeSessionOn(t, loop, loop, cfg, protocols)
+}
+
+// newSharedSession is newFakeSession for a worker that reads.
+func newSharedSession(t *testing.T, cfg Config, protocols ...Protocol) *fakeSession {
+	t.Helper()
+	loop := &fakeLoop{t: t, space: 1 << 30}
+	return newFakeSessionOn(t, loop, sharedFake{loop}, cfg, protocols)
+}
+
+func newFakeSessionOn(t *testing.T, loop *fakeLoop, poller eventLoop, cfg Config, protocols []Protocol) *fakeSession {
 	t.Helper()
 	cfg.Cores = 1
 	e := New(cfg)
@@ -171,8 +208,10 @@ func newFakeSession(t *testing.T, cfg Config, protocols ...Protocol) *fakeSessio
 	if _, err := l.sort("127.0.0.1:0", protocols); err != nil {
 		t.Fatal(err)
 	}
-	loop := &fakeLoop{t: t, space: 1 << 30}
-	k := newCoreOn(e, 0, loop)
+	k := newCoreOn(e, 0, poller)
+	if k.shared != nil {
+		loop.rounds = k
+	}
 	e.cores = append(e.cores, k)
 	remote, header := l.admissionAddr(netip.MustParseAddrPort("127.0.0.1:9"))
 	if err := e.admit(remote.Addr()); err != nil || !e.admission.beginHandshake(0) || !e.beginSession() {
@@ -189,11 +228,25 @@ func newFakeSession(t *testing.T, cfg Config, protocols ...Protocol) *fakeSessio
 
 // run runs the loop and the worker until neither has anything to do.
 func (f *fakeSession) run() {
-	for rounds := 0; f.step() || !f.core.inline && f.core.consumer.batch(); rounds++ {
+	for rounds := 0; f.step() || f.consume(); rounds++ {
 		if rounds > 1_000_000 {
 			f.t.Fatal("the loop never comes to rest")
 		}
 	}
+}
+
+// consume makes the worker handle what is in the ring, and reports whether there was
+// something.
+func (f *fakeSession) consume() bool {
+	if f.core.inline {
+		return false
+	}
+	if f.core.shared == nil {
+		return f.core.consumer.batch()
+	}
+	ready := f.core.ring.Ready()
+	f.enter()()
+	return ready
 }
 
 // send adds bytes that the peer sends.
@@ -217,8 +270,7 @@ func (f *fakeSession) makeSpace(n int) {
 // wait lets that many ticks pass.
 func (f *fakeSession) wait(ticks int64) {
 	f.engine.epoch = f.engine.epoch.Add(-tickInterval * time.Duration(ticks))
-	f.onLoop++
-	defer func() { f.onLoop-- }()
+	defer f.enter()()
 	f.core.setTick()
 	f.core.advance()
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/netip"
@@ -99,8 +98,8 @@ func (w *walk) act() {
 	case n < 50:
 		w.speak()
 	case n < 60:
-		if !w.core.inline && w.rng.IntN(3) == 0 {
-			w.core.consumer.batch()
+		if w.rng.IntN(3) == 0 {
+			w.consume()
 		}
 	case n < 66:
 		w.push(s)
@@ -210,8 +209,18 @@ func (w *walk) speak() {
 		w.sent++
 	}
 	n := w.rng.IntN(len(w.wire) + 1)
-	w.send(w.wire[:n])
-	w.wire = w.wire[n:]
+	b := w.wire[:n]
+	w.wire = w.wire[n:] // first: the handler may make the peer speak
+	w.send(b)
+}
+
+// sendRest sends what the peer has begun to send.
+func (w *walk) sendRest() {
+	for len(w.wire) > 0 {
+		b := w.wire
+		w.wire = nil
+		w.send(b)
+	}
 }
 
 // push sends a message of this side's own.
@@ -231,8 +240,37 @@ func (w *walk) queue(id uint32, send func() error) {
 	}
 }
 
+// takeOver lets the reader take over in a callback, and do what comes meanwhile.
+func (w *walk) takeOver() {
+	k := w.core
+	k.stuck.Store(k.roles.Load())
+	if !k.takeOver() {
+		return // it has read in this turn already
+	}
+	for range w.rng.IntN(6) {
+		switch w.rng.IntN(5) {
+		case 0:
+			w.speak()
+		case 1:
+			w.makeSpace(w.rng.IntN(50_000))
+		case 2:
+			w.wait(int64(w.rng.IntN(4)))
+		default:
+			w.step()
+		}
+	}
+	w.conn.checked()
+	k.giveBack()
+}
+
 // reply answers in one of the ways that there are.
 func (w *walk) reply(s *Session, m *framing.Message) {
+	if w.core.shared != nil && w.rng.IntN(8) == 0 {
+		w.takeOver()
+	}
+	if w.core.shared != nil && w.rng.IntN(30) == 0 {
+		w.core.late.Store(true)
+	}
 	switch w.rng.IntN(4) {
 	case 0:
 		w.push(s)
@@ -253,7 +291,7 @@ func (w *walk) finish(s *Session) {
 	switch w.rng.IntN(7) {
 	case 0:
 		if w.inErr == nil {
-			w.send(w.wire)
+			w.sendRest()
 			w.end(io.EOF)
 		}
 	case 1:
@@ -292,8 +330,9 @@ func (w *walk) settle(s *Session) {
 		w.run()
 	}
 	if w.inErr == nil {
-		w.send(w.wire)
+		w.sendRest()
 		w.run()
+		w.sendRest()
 		w.end(io.EOF)
 	}
 	for range 50 {
@@ -356,10 +395,10 @@ func TestRandomWalk(t *testing.T) {
 		"proxied": {ProxyProtocol{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, Packets(), Framed(framing.Line{})},
 	}
 	for name, protocols := range listeners {
-		for _, dispatch := range []Dispatch{Workers, Inline} {
-			t.Run(fmt.Sprintf("%s/%d", name, dispatch), func(t *testing.T) {
+		for _, accept := range []accept{newFakeSession, newSharedSession, newInlineSession} {
+			t.Run(name, func(t *testing.T) {
 				for seed := range uint64(walks) {
-					if randomWalk(t, seed, dispatch, name == "proxied", protocols); t.Failed() {
+					if randomWalk(t, seed, accept, name == "proxied", protocols); t.Failed() {
 						t.Fatalf("seed %d", seed)
 					}
 				}
@@ -368,15 +407,24 @@ func TestRandomWalk(t *testing.T) {
 	}
 }
 
-func randomWalk(t *testing.T, seed uint64, dispatch Dispatch, proxied bool, protocols []Protocol) {
+// accept is one of the functions that make a fakeSession.
+type accept func(*testing.T, Config, ...Protocol) *fakeSession
+
+func newInlineSession(t *testing.T, cfg Config, protocols ...Protocol) *fakeSession {
+	t.Helper()
+	cfg.Dispatch = Inline
+	return newFakeSession(t, cfg, protocols...)
+}
+
+func randomWalk(t *testing.T, seed uint64, accept accept, proxied bool, protocols []Protocol) {
 	m := &model{t: t}
 	cfg := Config{
-		Handler: m, Dispatch: dispatch, RingSize: minRingSize, ReadBufferSize: minReadBufferSize,
+		Handler: m, RingSize: minRingSize, ReadBufferSize: minReadBufferSize,
 		LingerTimeout:  time.Hour, // real time passes, too, and must not count
 		OutboxSoftMark: 8 << 10, OutboxLimit: 64 << 20, WriteTimeout: -1,
 		PartialTimeout: -1, Logger: discardLogger(),
 	}
-	w := &walk{fakeSession: newFakeSession(t, cfg, protocols...), model: m, rng: rand.New(rand.NewPCG(seed, 1))}
+	w := &walk{fakeSession: accept(t, cfg, protocols...), model: m, rng: rand.New(rand.NewPCG(seed, 1))}
 	if proxied {
 		w.wire = []byte("PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n")
 	}
