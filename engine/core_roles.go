@@ -147,7 +147,6 @@ func (c *core) reclaim(conn *socketConn) {
 	}
 	conn.backlog &^= handling
 	if taken { // the reader has left its steps to the worker
-		c.decoding = true
 		_ = c.loop.Trigger(settleTask, conn)
 		_ = c.loop.Trigger(resumeTask, conn)
 	}

@@ -61,8 +61,9 @@ type Codec interface {
 	// are needed; at the next call seen is the number of bytes of b that this call has
 	// examined (see framing.Framer). Decode may write to b.
 	//
-	// It runs on the session's loop, one call at a time. It must not block, and may call
-	// the session's SendControl and Establish. An error ends the session with that
+	// It runs on the session's loop, one call at a time for a session; Decode of another
+	// session of the core may run at the same time. It must not block, and may call the
+	// session's SendControl and Establish. An error ends the session with that
 	// reason; queued data and Goodbye are written first.
 	Decode(s *Session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error)
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -80,6 +81,9 @@ type walk struct {
 	waited int64 // ticks
 	ended  bool  // this side has closed or aborted, or Shutdown came
 	lossy  bool  // something happened that may lose queued messages
+
+	sending    uint32            // the message that is being sent
+	concurrent map[uint32]uint32 // messages that were sent while another one was
 }
 
 const pushBit = 1 << 31 // in the IDs of messages that this side originates
@@ -201,9 +205,9 @@ func (w *walk) speak() {
 		size, count = 3000, 40 // fills the ring
 	}
 	for range w.rng.IntN(count) {
-		m := &framing.Message{Type: framing.Type(w.rng.IntN(2)), ID: w.sent, Payload: make([]byte, w.rng.IntN(size))}
+		m := &framing.Message{Type: framing.Type(w.rng.IntN(2)), ID: w.sent, Payload: payload(w.sent, w.rng.IntN(size))}
 		if w.rng.IntN(50) == 0 {
-			m.Payload = make([]byte, 40_000) // by reference
+			m.Payload = payload(w.sent, 40_000) // by reference
 		}
 		w.wire, _ = framing.AppendPacket(w.wire, m)
 		w.sent++
@@ -235,6 +239,12 @@ func (w *walk) push(s *Session) {
 // queue calls send, which sends message id, and may have others send in the middle.
 func (w *walk) queue(id uint32, send func() error) {
 	w.queued = append(w.queued, id)
+	if w.sending != 0 {
+		w.concurrent[id] = w.sending
+	}
+	outer := w.sending
+	w.sending = id
+	defer func() { w.sending = outer }()
 	if send() != nil {
 		w.queued = slices.Delete(w.queued, slices.Index(w.queued, id), slices.Index(w.queued, id)+1)
 	}
@@ -248,13 +258,17 @@ func (w *walk) takeOver() {
 		return // it has read in this turn already
 	}
 	for range w.rng.IntN(6) {
-		switch w.rng.IntN(5) {
+		switch w.rng.IntN(8) {
 		case 0:
 			w.speak()
 		case 1:
 			w.makeSpace(w.rng.IntN(50_000))
 		case 2:
 			w.wait(int64(w.rng.IntN(4)))
+		case 3:
+			if w.rng.IntN(20) == 0 {
+				w.finish(w.conn.session)
+			}
 		default:
 			w.step()
 		}
@@ -263,10 +277,22 @@ func (w *walk) takeOver() {
 	k.giveBack()
 }
 
+// payload returns the payload of message id from the peer.
+func payload(id uint32, size int) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(int(id) + i)
+	}
+	return b
+}
+
 // reply answers in one of the ways that there are.
 func (w *walk) reply(s *Session, m *framing.Message) {
 	if w.core.shared != nil && w.rng.IntN(8) == 0 {
 		w.takeOver()
+	}
+	if !bytes.Equal(m.Payload, payload(m.ID, len(m.Payload))) {
+		w.t.Errorf("the payload of message %d has changed", m.ID)
 	}
 	if w.core.shared != nil && w.rng.IntN(30) == 0 {
 		w.core.late.Store(true)
@@ -368,6 +394,9 @@ func (w *walk) checkWritten() {
 	for i, id := range w.queued {
 		var m framing.Message
 		n, err := framing.Packet{}.Decode(b, 0, 1<<20, &m)
+		if m.ID != id && i+1 < len(w.queued) && w.queued[i+1] == m.ID && w.concurrent[m.ID] == id {
+			w.queued[i+1], id = id, m.ID // the one was sent while the other was being sent
+		}
 		if err != nil || n == 0 || m.ID != id {
 			w.t.Errorf("message %d of %d to the peer: ID %x, want %x (%d bytes left, %v)", i, len(w.queued), m.ID, id, len(b), err)
 			return
@@ -424,7 +453,7 @@ func randomWalk(t *testing.T, seed uint64, accept accept, proxied bool, protocol
 		OutboxSoftMark: 8 << 10, OutboxLimit: 64 << 20, WriteTimeout: -1,
 		PartialTimeout: -1, Logger: discardLogger(),
 	}
-	w := &walk{fakeSession: accept(t, cfg, protocols...), model: m, rng: rand.New(rand.NewPCG(seed, 1))}
+	w := &walk{fakeSession: accept(t, cfg, protocols...), model: m, rng: rand.New(rand.NewPCG(seed, 1)), concurrent: map[uint32]uint32{}}
 	if proxied {
 		w.wire = []byte("PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n")
 	}

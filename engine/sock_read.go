@@ -95,7 +95,7 @@ func (c *socketConn) readMore() {
 	if c.input < inputDraining {
 		c.backlog |= dueSocket
 	}
-	if c.backlog&blocked == 0 {
+	if c.backlog&waiting == 0 {
 		c.readAgain()
 	}
 }

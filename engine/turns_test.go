@@ -15,11 +15,11 @@ func TestSenderHasOneTurnAtATime(t *testing.T) {
 	const buffer, turns, rounds = 4 << 10, 60, 10
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		for range rounds {
-			var flooded, last, most int // bytes: the loop's
-			var floods atomic.Int64
+			var flooded, floods atomic.Int64
+			var last, most int64 // bytes
 			held, gate := make(chan struct{}), make(chan struct{})
 			flood := &scripted{codec: scriptedCodec{decode: func(_ engine.Codec, _ *engine.Session, b []byte, _ int, _ *framing.Message) (int, bool, error) {
-				flooded += len(b)
+				flooded.Add(int64(len(b)))
 				floods.Add(1)
 				return len(b), false, nil
 			}}}
@@ -29,10 +29,10 @@ func TestSenderHasOneTurnAtATime(t *testing.T) {
 					started = true
 					close(held)
 					<-gate
-				} else if n := flooded - last; n > most {
+				} else if n := flooded.Load() - last; n > most {
 					most = n
 				}
-				last = flooded
+				last = flooded.Load()
 				return next.Decode(s, b, seen, m)
 			}}}
 			cfg := engine.Config{Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {}), Dispatch: d, Cores: 1, ReadBufferSize: buffer}
