@@ -87,9 +87,7 @@ const (
 	dueClosed                       // post the closed record
 	dueSocket                       // read: the socket may contain bytes that no event will announce
 	waiting                         // in core.stalledQueue: no step is made before the ring has space
-	handling                        // the worker handles its messages in place, and the reader reads: no step is made meanwhile
-
-	blocked = waiting | handling
+	handling                        // the worker handles its messages in place: the reader makes no step meanwhile
 )
 
 // output is the goroutine that writes to a socket, and why it does not.
@@ -156,7 +154,7 @@ func checkState(c *socketConn) {
 		{s.phase >= phaseClosing && s.out.refused == nil, "an ending session has no reason"},
 		{(due&dueMessage != 0) != (c.undelivered != nil), "dueMessage without a message, or the reverse"},
 		{due&dueTail != 0 && (c.input >= inputDraining || c.tail == nil), "dueTail without a tail to decode"},
-		{due&(dueOpen|dueMessage|dueEnd|dueClosed) != 0 && due&blocked == 0, "a record waits for space, but not in the queue"},
+		{due&(dueOpen|dueMessage|dueEnd|dueClosed) != 0 && due&waiting == 0, "a record waits for space, but not in the queue"},
 		{c.stage == stageGone && (c.tail != nil || c.timer.Armed() || due&(dueTail|dueShutdown) != 0), "a closed connection holds something"},
 		{c.stage == stageGone && out.writing(), "a closed descriptor is written to"},
 		{out == outputBroken && s.phase < phaseDrained, "a broken connection is open"},

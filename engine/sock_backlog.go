@@ -5,7 +5,7 @@ import "github.com/millrace/millrace/internal/reactor"
 // resume continues a connection that was stalled or paused: it makes the steps of the
 // backlog in the order of its bits, until one has to wait. On the loop.
 func (c *socketConn) resume() {
-	for c.backlog != 0 && c.backlog&blocked == 0 {
+	for c.backlog != 0 && c.backlog&(waiting|handling) == 0 {
 		next := c.backlog & -c.backlog
 		switch next {
 		case dueOpen, dueEnd, dueClosed:
@@ -65,7 +65,7 @@ func (c *socketConn) readingChanged() {
 func (c *socketConn) post(due backlog) {
 	s, k := c.session, c.session.core
 	c.backlog |= due
-	if c.backlog&blocked != 0 {
+	if c.backlog&waiting != 0 {
 		return // resume posts it, in order
 	}
 	if !k.inline {

@@ -20,7 +20,7 @@ func (c *socketConn) stopInput(as input) {
 	c.input = max(c.input, as)
 	c.backlog &^= dueTail | dueShutdown
 	c.partialEnds = 0
-	if !c.core().decoding && c.backlog&handling == 0 { // else process drops the tail
+	if !c.core().decoding { // else process drops the tail
 		c.keep(nil)
 	}
 }
