@@ -10,9 +10,9 @@ import (
 	"github.com/millrace/millrace/internal/reactor"
 )
 
-// onTakeOver opens a session whose worker reads, and sends it count packets in one read.
-// In the callback of the first, f runs on the core's reader.
-func onTakeOver(t *testing.T, count int, f func(f *fakeSession, m *framing.Message)) (s *fakeSession, handled *int) {
+// onTakeOver opens a session whose worker reads. In the callback of its first message, f
+// runs on the core's reader.
+func onTakeOver(t *testing.T, f func(f *fakeSession, m *framing.Message)) (s *fakeSession, handled *int) {
 	t.Helper()
 	handled = new(int)
 	within := false
@@ -33,13 +33,17 @@ func onTakeOver(t *testing.T, count int, f func(f *fakeSession, m *framing.Messa
 		s.core.giveBack()
 	})}, Packets())
 	s.run()
+	return s, handled
+}
+
+// sendPackets sends count packets in one read, and runs the core.
+func (f *fakeSession) sendPackets(count int) {
 	var b []byte
 	for id := range count {
 		b, _ = framing.AppendPacket(b, &framing.Message{ID: uint32(id), Payload: payload(uint32(id), 100)})
 	}
-	s.send(b)
-	s.run()
-	return s, handled
+	f.send(b)
+	f.run()
 }
 
 // TestReaderLeavesTheHandledSessionAlone aborts, shuts down or ends a session while its
@@ -59,7 +63,7 @@ func TestReaderLeavesTheHandledSessionAlone(t *testing.T) {
 		}, count + 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, handled := onTakeOver(t, count, func(f *fakeSession, msg *framing.Message) {
+			f, handled := onTakeOver(t, func(f *fakeSession, msg *framing.Message) {
 				c.end(f)
 				for f.step() {
 				}
@@ -70,6 +74,7 @@ func TestReaderLeavesTheHandledSessionAlone(t *testing.T) {
 					t.Error("the payload has changed")
 				}
 			})
+			f.sendPackets(count)
 			if err := f.conn.session.Err(); *handled != c.handled || !errors.Is(err, c.reason) {
 				t.Errorf("%d messages, ended by %v", *handled, err)
 			}
@@ -93,35 +98,34 @@ func (f *fakeSession) neighbour() *socketConn {
 	return c
 }
 
-// TestReaderServesTheNeighbours reads from another session while a callback runs: its
-// messages wait in the ring, its bytes go to another buffer, and its end frees them.
+// TestReaderServesTheNeighbours reads from other sessions while a callback runs: their
+// messages wait in the ring, their bytes go to another buffer, and their ends free them.
 func TestReaderServesTheNeighbours(t *testing.T) {
-	var other *socketConn
-	f, handled := onTakeOver(t, 2, func(f *fakeSession, msg *framing.Message) {
-		before := f.core.consumer.core.stats.records.Load()
-		other = f.neighbour()
-		whole, _ := framing.AppendPacket(nil, &framing.Message{ID: 1, Payload: make([]byte, 100)})
-		f.in = append(whole, whole[:30]...)
-		other.OnEvent(reactor.Readable)
-		if f.core.ring.Depth() == 0 || f.core.stats.records.Load() != before {
+	whole, _ := framing.AppendPacket(nil, &framing.Message{ID: 1, Payload: make([]byte, 100)})
+	var idle, busy *socketConn
+	f, handled := onTakeOver(t, func(f *fakeSession, msg *framing.Message) {
+		idle.endBehindMessages(ErrIdleTimeout)
+		if idle.tail != nil {
+			t.Error("an ending session holds its input")
+		}
+		empty := f.core.ring.Depth()
+		f.in = whole
+		busy.OnEvent(reactor.Readable)
+		if f.core.ring.Depth() == empty {
 			t.Error("the neighbour's message is not in the ring")
 		}
 		if !bytes.Equal(msg.Payload, payload(0, 100)) {
 			t.Error("the payload has changed")
 		}
-		if other.tail == nil {
-			t.Error("the neighbour has no incomplete packet")
-		}
-		other.endBehindMessages(ErrIdleTimeout)
-		if other.tail != nil {
-			t.Error("an ending session holds its input")
-		}
 	})
+	reactorConn := f.fakeLoop.conn
+	idle, busy = f.neighbour(), f.neighbour()
+	f.fakeLoop.conn = reactorConn
 	f.run()
-	if *handled != 3 {
-		t.Errorf("%d of 3 messages were handled", *handled)
-	}
-	if other.session.closing.Load() != closingAll {
-		t.Error("the neighbour has not ended")
+	f.in = whole[:30]
+	idle.OnEvent(reactor.Readable)
+	f.sendPackets(2)
+	if *handled != 3 || idle.session.closing.Load() != closingAll {
+		t.Errorf("%d of 3 messages were handled, the end came %d", *handled, idle.session.closing.Load())
 	}
 }
