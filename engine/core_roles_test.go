@@ -5,9 +5,11 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/internal/reactor"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // onTakeOver opens a session whose worker reads. In the callback of its first message, f
@@ -104,15 +106,14 @@ func TestReaderServesTheNeighbours(t *testing.T) {
 	whole, _ := framing.AppendPacket(nil, &framing.Message{ID: 1, Payload: make([]byte, 100)})
 	var idle, busy *socketConn
 	f, handled := onTakeOver(t, func(f *fakeSession, msg *framing.Message) {
+		f.in = whole
+		busy.OnEvent(reactor.Readable)
+		if f.core.ring.Empty() {
+			t.Error("the neighbour's message is not in the ring")
+		}
 		idle.endBehindMessages(ErrIdleTimeout)
 		if idle.tail != nil {
 			t.Error("an ending session holds its input")
-		}
-		empty := f.core.ring.Depth()
-		f.in = whole
-		busy.OnEvent(reactor.Readable)
-		if f.core.ring.Depth() == empty {
-			t.Error("the neighbour's message is not in the ring")
 		}
 		if !bytes.Equal(msg.Payload, payload(0, 100)) {
 			t.Error("the payload has changed")
@@ -128,4 +129,23 @@ func TestReaderServesTheNeighbours(t *testing.T) {
 	if *handled != 3 || idle.session.closing.Load() != closingAll {
 		t.Errorf("%d of 3 messages were handled, the end came %d", *handled, idle.session.closing.Load())
 	}
+}
+
+// TestWatchSleepsWithTheEngine expects the watch to sleep when nothing happens, and to
+// wake up for the next callback.
+func TestWatchSleepsWithTheEngine(t *testing.T) {
+	e := New(Config{Cores: 1, Handler: OnMessage(func(*Session, *framing.Message) {})})
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = e.Close() }()
+	testkit.Eventually(t, func() bool { return e.watch.Parks() > 0 }, "the watch to sleep")
+	parks := e.watch.Parks()
+	time.Sleep(20 * watchInterval)
+	if n := e.watch.Parks(); n != parks {
+		t.Errorf("the watch of an idle engine slept %d times more", n-parks)
+	}
+	e.cores[0].wake() // a round of the loop, without callbacks
+	e.watch.Wake()
+	testkit.Eventually(t, func() bool { return e.watch.Parks() > parks }, "the watch to sleep again")
 }

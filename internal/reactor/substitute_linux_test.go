@@ -4,6 +4,7 @@ package reactor
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -86,11 +87,15 @@ func (s *stage) task(name string, f func()) (Task, any) {
 func TestSubstituteContinuesARound(t *testing.T) {
 	t.Run("task", func(t *testing.T) {
 		s := newStage(t)
+		_ = s.Trigger(s.task("", func() { s.Again(handler(func(Event) { s.hold() })) }))
+		s.expect("")
+		<-s.held
 		_ = s.Trigger(s.task("a", func() {
-			_ = s.Trigger(s.task("b", nil))
 			s.Again(s.note("again"))
 			s.hold()
 		}))
+		_ = s.Trigger(s.task("b", nil)) // the same wake-up is for both
+		s.release()
 		<-s.held
 		s.substitute(func() { s.expect("b", "again") })
 		s.release()
@@ -112,43 +117,46 @@ func TestSubstituteContinuesARound(t *testing.T) {
 	})
 	t.Run("event", func(t *testing.T) {
 		s := newStage(t)
-		fds, peers := make([]int, 3), make([]int, 3)
-		conns := make([]Conn, 3)
 		first := true
-		_ = s.Trigger(s.task("registered", func() {
-			for i := range fds {
-				p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-				if err != nil {
-					t.Error(err)
+		_ = s.Trigger(s.task("ready", func() {
+			s.ready(3, func() {
+				if first {
+					first = false
+					s.hold()
 				}
-				fds[i], peers[i] = p[0], p[1]
-				_, _ = unix.Write(peers[i], []byte{1}) // all are ready in the next poll
-				conns[i] = Conn{FD: fds[i], Handler: handler(func(Event) {
-					if first {
-						first = false
-						s.hold()
-					}
-					s.log <- "event"
-				})}
-				if err := s.Register(&conns[i]); err != nil {
-					t.Error(err)
-				}
-			}
+				s.log <- "event"
+			})
 		}))
-		s.expect("registered")
+		s.expect("ready")
 		<-s.held
 		s.substitute(func() { s.expect("event", "event") })
 		s.release()
 		s.expect("event")
-		_ = s.Trigger(s.task("closed", func() {
-			for i := range fds {
-				s.Unregister(&conns[i])
-				Close(fds[i])
-				Close(peers[i])
-			}
-		}))
-		s.expect("closed")
 	})
+}
+
+// ready registers n sockets that have input, so that the next poll reports them all, with
+// this handler. To be called on the loop.
+func (s *stage) ready(n int, h func()) {
+	for range n {
+		p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		_, _ = unix.Write(p[1], []byte{1})
+		c := &Conn{FD: p[0], Handler: handler(func(Event) { h() })}
+		if err := s.Register(c); err != nil {
+			s.t.Error(err)
+		}
+		s.t.Cleanup(func() { // before the loop is stopped
+			on(s.t, s.Loop, func() {
+				s.Unregister(c)
+				Close(p[0])
+				Close(p[1])
+			})
+		})
+	}
 }
 
 // TestRecalledSubstituteLeavesNothing recalls a substitute in the middle of its round: the
@@ -173,9 +181,38 @@ func TestRecalledSubstituteLeavesNothing(t *testing.T) {
 	}
 	s.release()
 	s.expect("a")
-	got := map[string]bool{<-s.log: true, <-s.log: true, <-s.log: true}
-	if !got["c"] || !got["d"] || !got["again"] {
-		t.Error(got)
+	s.expectAll("c", "d", "again")
+
+	_ = s.Trigger(s.task("a", s.hold))
+	<-s.held
+	first := true
+	s.substitute(func() {
+		_ = s.Trigger(s.task("ready", func() {
+			s.ready(2, func() {
+				if first {
+					first = false
+					s.Recall()
+				}
+				s.log <- "event"
+			})
+		}))
+		s.expect("ready", "event")
+	})
+	s.release()
+	s.expectAll("a", "event")
+}
+
+// expectAll is expect in any order.
+func (s *stage) expectAll(want ...string) {
+	s.t.Helper()
+	got := make([]string, len(want))
+	for i := range got {
+		got[i] = <-s.log
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		s.t.Errorf("got %v, want %v", got, want)
 	}
 }
 
