@@ -12,11 +12,15 @@ import (
 type Dispatch uint8
 
 const (
-	// Workers runs callbacks on a worker thread per core, which is pinned to its CPU
-	// and fed by the core's ring. The loop continues to read meanwhile.
+	// Workers runs callbacks on a worker thread per core, which is pinned to its CPU.
+	// While callbacks are short that thread reads, too, and they run over the read
+	// buffer itself. When a callback takes long, a second thread continues to read and
+	// write within a millisecond, and the core's ring keeps the messages. A callback
+	// may block: that delays the callbacks of its core, and nothing else.
 	Workers Dispatch = iota
-	// Inline runs callbacks on the event loop, over the read buffer itself: the
-	// fastest way for handlers that never block. For sessions of a Transport (QUIC)
+	// Inline runs callbacks on the event loop, over the read buffer itself, without a
+	// second thread: a callback that blocks stops the reading and writing of its core.
+	// For sessions of a Transport (QUIC)
 	// the goroutine that read the message runs OnMessage. Two callbacks of one
 	// session never run at the same time.
 	Inline
