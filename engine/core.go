@@ -122,6 +122,9 @@ func newCoreOn(e *Engine, index int, loop eventLoop) *core {
 		c.inbound = &c.consumer.m
 	} else if shared, ok := loop.(sharedLoop); ok {
 		c.shared = shared
+		c.roles.Store(workerReads)
+	} else {
+		c.roles.Store(readerReads)
 	}
 	return c
 }

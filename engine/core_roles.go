@@ -32,7 +32,7 @@ import "github.com/millrace/millrace/internal/reactor"
 //
 // Where the poller cannot be handed over (see reactor.RunRounds), the reader always reads.
 const (
-	workerReads uint64 = iota
+	workerReads uint64 = iota + 1
 	readingLent
 	readerReads
 

@@ -3,6 +3,8 @@ package engine
 import (
 	"errors"
 	"testing"
+
+	"github.com/millrace/millrace/framing"
 )
 
 // TestPartialTimeoutIsOfOneMessage: a peer that completes each message in time, and
@@ -41,5 +43,42 @@ func TestPartialTimeoutBeforeIdleTimeout(t *testing.T) {
 	f.run()
 	if !errors.Is(m.reason, ErrPartialTimeout) {
 		t.Fatalf("ended by %v", m.reason)
+	}
+}
+
+// TestPartialTimeoutCounts ticks: a message that grows by 16 KiB gets another
+// PartialTimeout, one that trickles does not, and a complete one ends it.
+func TestPartialTimeoutCounts(t *testing.T) {
+	const ticks = 20_000 // real time passes, too, and must not count
+	m := &model{t: t, onSwitch: func(*Session, *framing.Message) {}}
+	f := newFakeSession(t, Config{Handler: m, Dispatch: Inline, PartialTimeout: ticks * tickInterval, LingerTimeout: -1}, Packets())
+	f.run()
+	message := func(size int) []byte {
+		b, _ := framing.AppendPacket(nil, &framing.Message{ID: m.next, Payload: make([]byte, size)})
+		return b
+	}
+	step := func(b []byte, n int64) {
+		t.Helper()
+		f.send(b)
+		f.wait(n)
+		f.run()
+	}
+	b := message(100_000)
+	for len(b) > partialGrowth { // each piece is just large enough, and comes just in time
+		step(b[:partialGrowth], ticks-200)
+		b = b[partialGrowth:]
+	}
+	step(b, 10*ticks)
+	if m.next != 1 || m.closed > 0 {
+		t.Fatalf("%d messages, ended by %v", m.next, m.reason)
+	}
+	b = message(100)
+	for range 10 { // a byte now and then
+		step(b[:1], ticks/10)
+		b = b[1:]
+	}
+	step(nil, 200)
+	if m.closed != 1 || !errors.Is(m.reason, ErrPartialTimeout) {
+		t.Fatalf("closed %d times, by %v", m.closed, m.reason)
 	}
 }

@@ -93,7 +93,7 @@ var guards = []guard{
 		New: "more && !c.mustStop(len(b)); {"},
 	{File: "engine/sock_decode.go", Run: "^TestPauseKeepsTheOrder$",
 		Old: "if size > 0 || c.input >= inputDraining {",
-		New: "if size > 0 && k.consumes() || c.input >= inputDraining {\n\t\t\tb, delivered = b[size:], delivered+count\n\t\t} else if size > 0 {"},
+		New: "if size > 0 && k.consumes() {\n\t\t\tb, delivered = b[size:], delivered+count\n\t\t} else if size > 0 {"},
 	{File: "engine/sock_close.go", Run: "^TestReaderLeaves",
 		Old: "if c.stage == stageGone || c.backlog&handling != 0 {",
 		New: "if c.stage == stageGone {"},
