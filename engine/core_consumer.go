@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// batchRecords and batchBytes end a batch: then the replies of Transports' sessions are
-	// flushed and ring space is released.
+	// batchRecords and batchBytes end a batch: then replies are flushed and ring
+	// space is released.
 	batchRecords = 256
 	batchBytes   = 128 << 10
 
@@ -41,8 +41,9 @@ func (c *consumer) batch() bool {
 		}
 		records++
 		bytes += len(payload)
-		if socket := c.record(kind, payload); socket || c.core.late.Load() {
-			c.flushNow()
+		c.record(kind, payload)
+		if c.core.late.Load() {
+			c.flushLate()
 		}
 	}
 	n := r.Release()
@@ -57,11 +58,9 @@ func (c *consumer) batch() bool {
 	return records > 0
 }
 
-// record handles one record. It reports whether the replies should leave now: a socket's
-// other messages are in later records only if it has read more than one record's bytes, so
-// waiting for the batch would save few writes, and delay the replies by other sessions'
-// callbacks.
-func (c *consumer) record(kind uint32, p []byte) (flush bool) {
+// record handles one record. Before that it flushes the replies of another session's
+// records: they must not wait for this session's callbacks.
+func (c *consumer) record(kind uint32, p []byte) {
 	s := c.core.slots.get(ID(binary.LittleEndian.Uint64(p)))
 	p = p[recordIDSize:]
 	var large *largeMessage
@@ -70,10 +69,12 @@ func (c *consumer) record(kind uint32, p []byte) (flush bool) {
 		defer large.block.free()
 	}
 	if s == nil {
-		return false // it ended before its record was consumed
+		return // it ended before its record was consumed
+	}
+	if !s.corked.Load() {
+		c.flush()
 	}
 	c.cork(s)
-	_, flush = s.conn.(*socketConn)
 	switch kind {
 	case recordPackets:
 		defer s.recoverPanic()
@@ -94,7 +95,6 @@ func (c *consumer) record(kind uint32, p []byte) (flush bool) {
 	case recordClosed:
 		c.closed(s)
 	}
-	return flush
 }
 
 // packets handles the packets of a record. The loop has seen that they are complete and
@@ -116,7 +116,7 @@ func (c *consumer) packets(s *Session, p []byte) {
 			c.replies.close(false)
 		}
 		if c.core.late.Load() {
-			c.flushNow()
+			c.flushLate()
 			c.cork(s)
 		}
 	}
@@ -162,7 +162,7 @@ func (c *consumer) messages(s *Session, p []byte) {
 		off += n
 		c.handle(s, &c.m, true)
 		if c.core.late.Load() {
-			c.flushNow()
+			c.flushLate()
 			c.cork(s)
 		}
 	}
@@ -208,12 +208,10 @@ func (c *consumer) cork(s *Session) {
 	}
 }
 
-// flushNow is flush before the end of a batch, for replies that should not wait for it:
-// those of sockets, and all after a watch interval.
-func (c *consumer) flushNow() {
-	if c.core.late.Load() {
-		c.core.late.Store(false)
-	}
+// flushLate is flush in a batch that has lasted a watch interval, so that replies do not
+// wait for its end.
+func (c *consumer) flushLate() {
+	c.core.late.Store(false)
 	c.flush()
 }
 

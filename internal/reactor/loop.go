@@ -77,6 +77,16 @@ func Open(table *Table) (*Loop, error) {
 	return l, nil
 }
 
+// Rounds is told when a loop's rounds begin and end. A round is a poll and the events,
+// tasks and repeated calls (Again) that it leads to.
+type Rounds interface {
+	// RoundBegins is called after a poll, before the first event.
+	RoundBegins()
+	// RoundEnds is called after the round. If it returns true, the next poll does not
+	// sleep.
+	RoundEnds() (more bool)
+}
+
 // Run runs the loop on the calling goroutine until Stop, then closes the poller.
 // Tasks triggered later are never run.
 func (l *Loop) Run() error { return l.finish(l.run()) }

@@ -118,16 +118,6 @@ func (l *Loop) add(c *Conn) error {
 
 func (l *Loop) run() error { return l.rounds(nil) }
 
-// Rounds is told when a loop's rounds begin and end. A round is a poll and the events,
-// tasks and repeated calls (Again) that it leads to.
-type Rounds interface {
-	// RoundBegins is called after a poll, before the first event.
-	RoundBegins()
-	// RoundEnds is called after the round. If it returns true, the next poll does not
-	// sleep.
-	RoundEnds() (more bool)
-}
-
 // RunRounds is Run that tells r of the rounds. While the goroutine is in a call of a
 // Handler, a Task or r, it may let another one run Substitute. The two must hand the loop
 // over with synchronisation, and never use it at the same time. It exists on Linux only:
