@@ -90,6 +90,7 @@ func (r *Result) settings() []row {
 		{"in flight", fmt.Sprint(r.InFlight)}, {"payload", size}, {"messages", kind}, {"loop", loop},
 		{"ramp-up", r.RampUp.String()}, {"warm-up", r.Warmup.String()}, {"measured", r.Duration.Round(time.Millisecond).String()},
 		{"replies in that time", fmt.Sprint(r.Messages)}, {"replies in all", fmt.Sprint(r.Verified)}, {"latency samples", fmt.Sprint(r.Samples)},
+		{"client's CPUs", fmt.Sprintf("%.2f", r.ClientCPUs)},
 	}
 }
 

@@ -37,6 +37,11 @@ type Result struct {
 	// Interrupted is set if the context ended the run early.
 	Interrupted bool `json:"interrupted"`
 
+	// ClientCPUs is the CPU time of this process in Duration, divided by Duration: the
+	// number of CPUs that the load took. If it is near the number of Loops, or the
+	// client and the server share all CPUs, then the client limits Rate.
+	ClientCPUs float64 `json:"client_cpus"`
+
 	// TargetRate is Config.Rate, 0 for a closed loop. Unsent is how many of its
 	// requests were due in the measured time and never sent, because the window was
 	// full of unanswered ones; the latencies include their waiting times.

@@ -195,11 +195,12 @@ func (l *load) run(ctx context.Context) (*Result, error) {
 	if l.cfg.AtStart != nil && ctx.Err() == nil {
 		l.cfg.AtStart()
 	}
-	from := l.now()
+	from, cpu := l.now(), clientCPU()
 	l.from.Store(from)
 	messages, bytes := l.counts()
 	series := w.wait("measuring", l.cfg.Duration)
 	to := l.now()
+	cpu = clientCPU() - cpu
 	l.to.Store(to)
 	messagesEnd, bytesEnd := l.counts()
 	if l.cfg.AtEnd != nil {
@@ -223,7 +224,15 @@ func (l *load) run(ctx context.Context) (*Result, error) {
 	r.Started, r.Duration, r.Series = started, time.Duration(to-from), series
 	r.Messages, r.Bytes = messagesEnd-messages, bytesEnd-bytes
 	r.Rate = float64(r.Messages) / max(r.Duration, 1).Seconds()
+	r.ClientCPUs = float64(cpu) / float64(max(r.Duration, 1))
 	return r, ctx.Err()
+}
+
+// clientCPU returns the CPU time that this process has used, in user and kernel mode.
+func clientCPU() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t) // Linux has this clock for each process
+	return time.Duration(t.Nano())
 }
 
 // counts are the replies verified so far, and their bytes.

@@ -71,6 +71,9 @@ func TestSchemes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if r.ClientCPUs <= 0 {
+					t.Errorf("the client took %v CPUs", r.ClientCPUs)
+				}
 				if r.Errors != 0 || r.Verified <= 0 || len(r.Faults) != 0 {
 					t.Errorf("%+v", r)
 				}

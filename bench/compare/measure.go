@@ -95,6 +95,7 @@ func (s *server) run(ctx context.Context, cfg bench.Config) (sample, error) {
 		return sample{}, errors.Join(err, s.died())
 	}
 	own := newSample(got.Rate, got.Messages, before, after)
+	own.client = got.ClientCPUs
 	own.mean, own.p50, own.p99 = got.LatencyMean, got.LatencyP50, got.LatencyP99
 	return own, nil
 }

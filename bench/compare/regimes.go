@@ -101,15 +101,16 @@ func pairsReport(all []*regime, sides [2]side, set settings) string {
 	fmt.Fprintf(&b, "old: %s\nnew: %s\n\n", sides[0].about, sides[1].about)
 	fmt.Fprintf(&b, "Each run measures %v after %v of warm-up, %d round(s), both sides in turn, the order alternating. Figures are medians\n"+
 		"of the rounds. Ratios are new by old within a round: median (min..max).\n\n", set.duration, set.warmup, set.rounds)
-	b.WriteString("| regime | messages/s, old | new | ratio | server CPU ns a message, old | new | ratio | |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| regime | messages/s, old | new | ratio | server CPU ns a message, old | new | ratio | client CPUs, old | new | |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
 	slower := 0
 	for _, r := range all {
 		mark := r.mark()
 		if mark != "" {
 			slower++
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", r, strings.Join(append(r.cells(rate, human), r.cells(cpu, digits)...), " | "), mark)
+		cells := slices.Concat(r.cells(rate, human), r.cells(cpu, digits), []string{cpus(r.old), cpus(r.new)})
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", r, strings.Join(cells, " | "), mark)
 	}
 	fmt.Fprintf(&b, "\nGeometric mean of %d regimes: messages/s %.3fx, server CPU a message %.3fx; slower by more than %.0f %%: %d.\n",
 		len(all), geometricMean(all, rate), geometricMean(all, cpu), 100*slowerBy, slower)

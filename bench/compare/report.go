@@ -18,7 +18,8 @@ func report(g *group, results []result, set settings) string {
 		"a round; all figures are medians of the rounds. Unless stated otherwise, latency is closed-loop, of one request in each window.\n"+
 		"Calls are the server's reads and writes as the kernel counts them. They include wake-ups of its own threads,\n"+
 		"but not waits for events or sendmsg (a dash if the server uses sendmsg). Waits are voluntary context\n"+
-		"switches of its threads.\n\n", set.duration, set.warmup, set.rounds)
+		"switches of its threads. Client CPUs is the CPU time of the load generator by the measured time. If it\n"+
+		"and the server's take all CPUs, the cost of the client limits the rate; then compare server CPU a message.\n\n", set.duration, set.warmup, set.rounds)
 	fmt.Fprintf(&b, "- Machine: %s, %d CPUs, %s\n", cpuModel(), runtime.NumCPU(), kernel())
 	fmt.Fprintf(&b, "- Date: %s, %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"), runtime.Version())
 	fmt.Fprintf(&b, "- Command: `go run ./bench/compare --group %s --rounds %d --duration %v --warmup %v`\n",

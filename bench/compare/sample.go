@@ -23,6 +23,7 @@ type sample struct {
 	cpu      float64 // nanoseconds of the server's CPU a message
 	calls    float64 // reads and writes of the server a message; negative if unknown
 	switches float64 // voluntary context switches a message; negative if unknown
+	client   float64 // CPUs that the load generator took
 	mean     time.Duration
 	p50, p99 time.Duration
 }

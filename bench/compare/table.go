@@ -17,7 +17,7 @@ func (r *result) table() string {
 	if hasFloor {
 		columns = append(columns, "of the floor")
 	}
-	columns = append(columns, "to the best rival", "to "+r.group.named, "mean", "p50", "p99")
+	columns = append(columns, "to the best rival", "to "+r.group.named, "client CPUs", "mean", "p50", "p99")
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
 	for _, c := range r.group.contestants {
 		if len(r.runs[c.name]) > 0 {
@@ -54,9 +54,15 @@ func (r *result) row(c contestant, hasFloor bool) []string {
 	}
 	return append(cells,
 		ratioCell("%.2fx", 1, r.ratios(c.name, toBest, rate)), ratioCell("%.2fx", 1, r.ratios(c.name, toNamed, rate)),
+		cpus(own),
 		median(collect(own, func(s sample) time.Duration { return s.mean })).Round(time.Microsecond).String(),
 		median(collect(own, func(s sample) time.Duration { return s.p50 })).Round(time.Microsecond).String(),
 		median(collect(own, func(s sample) time.Duration { return s.p99 })).Round(time.Microsecond).String())
+}
+
+// cpus writes how many CPUs the load generator took.
+func cpus(samples []sample) string {
+	return fmt.Sprintf("%.2f", median(collect(samples, func(s sample) float64 { return s.client })))
 }
 
 // ratioCell writes the median of ratios, or a dash if there is none.

@@ -60,6 +60,7 @@ func TestRun(t *testing.T) {
 		stdout, stderr string // expected parts of the output
 	}{
 		{"text", args(good), 0, "2 sessions x 3 in flight, 0-byte payload", ""},
+		{"the client's CPU", args(good), 0, "the client took ", ""},
 		{"a bad server", args(bad), 1, "first failure: session", ""},
 		{"an unknown flag", []string{"--speed", "11"}, 2, "", "speed"},
 		{"an argument", []string{good}, 2, "", good},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -70,6 +71,7 @@ func summarize(w io.Writer, r *bench.Result) error {
 	if r.FirstError != "" {
 		_, err = fmt.Fprintln(w, "first failure:", r.FirstError)
 	}
+	fmt.Fprintf(w, "the client took %.2f of %d CPUs\n", r.ClientCPUs, runtime.NumCPU())
 	if behind := r.Behind(); behind != "" {
 		_, err = fmt.Fprintln(w, behind)
 	}
