@@ -48,6 +48,13 @@ type Config struct {
 	// Sessions at most 19,000 in all.
 	Streams int
 
+	// Separate makes each session a client of its own, with its own goroutines instead
+	// of a shared event loop: it writes each request with one Write when an answer has
+	// made room for it, and no Write has two requests. On QUIC each request has a
+	// bidirectional stream of its own, Streams is the number of requests in flight on a
+	// connection, and InFlight must be 1. Not with Rate. Loops has no effect.
+	Separate bool
+
 	// InFlight is how many unanswered requests each session, or stream, has; in an
 	// open loop it is the maximum. Default 1000.
 	InFlight int
@@ -132,6 +139,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("bench: Sizes has one outside 0 to %d, 16 MiB by InFlight", maxWindow/full.InFlight)
 	case !(full.Rate >= 0 && full.Rate <= maxRate):
 		return fmt.Errorf("bench: Rate %v is outside 0 to %.0f", c.Rate, maxRate)
+	case full.Separate && full.Rate > 0:
+		return errors.New("bench: Separate and Rate exclude each other")
+	case full.Separate && t.scheme == "quic" && full.InFlight != 1:
+		return fmt.Errorf("bench: InFlight %d: with Separate and QUIC it must be 1, and Streams may be more", full.InFlight)
 	case full.Poisson && full.Rate == 0:
 		return errors.New("bench: Poisson needs a Rate")
 	case full.RampUp < 0:

@@ -70,6 +70,9 @@ func (r *Result) cards() []row {
 
 func (r *Result) settings() []row {
 	loop, size, kind := "closed", fmt.Sprintf("%d bytes", r.Size), "request and response"
+	if r.Separate {
+		loop += ", separate clients"
+	}
 	if r.TargetRate > 0 {
 		loop = fmt.Sprintf("open, %s messages/s, evenly spaced", Count(r.TargetRate))
 		if r.Poisson {

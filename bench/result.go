@@ -26,6 +26,7 @@ type Result struct {
 	Sizes    []int         `json:"sizes,omitempty"`
 	OneWay   bool          `json:"one_way"`
 	Raw      bool          `json:"raw"`
+	Separate bool          `json:"separate"`
 	Started  time.Time     `json:"started"`
 	RampUp   time.Duration `json:"ramp_up"`  // nanoseconds, as the next ones
 	Warmup   time.Duration `json:"warmup"`   // as set

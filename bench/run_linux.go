@@ -50,7 +50,7 @@ type load struct {
 	cfg      Config
 	script   *script
 	loops    []*loop
-	conns    []*quicConn
+	carriers []*carrier
 	sessions []*session
 	tallies  []*tally
 	epoch    time.Time // when its clock, and the load, began
@@ -66,7 +66,7 @@ func (l *load) now() int64 { return int64(time.Since(l.epoch)) }
 
 func (l *load) connect(ctx context.Context, t target, verify *tls.Config) error {
 	for range l.cfg.Loops {
-		if t.scheme == "quic" {
+		if l.cfg.Separate || t.scheme == "quic" {
 			break
 		}
 		if err := l.addLoop(); err != nil {
@@ -76,8 +76,8 @@ func (l *load) connect(ctx context.Context, t target, verify *tls.Config) error 
 	for i := range l.cfg.Sessions {
 		dialing, cancel := context.WithTimeout(ctx, dialTimeout)
 		var err error
-		if t.scheme == "quic" {
-			err = l.addQUIC(dialing, t, verify)
+		if l.cfg.Separate || t.scheme == "quic" {
+			err = l.addCarrier(dialing, t, verify)
 		} else {
 			err = l.addSocket(dialing, t, verify, i)
 		}
@@ -134,17 +134,31 @@ func (l *load) addSocket(ctx context.Context, t target, verify *tls.Config, i in
 	return nil
 }
 
-func (l *load) addQUIC(ctx context.Context, t target, verify *tls.Config) error {
-	q, err := dialQUIC(ctx, l, t, verify)
-	if err != nil {
-		return explainQUIC(err)
+// addCarrier connects a session, or all sessions of a QUIC connection, with goroutines of
+// its own.
+func (l *load) addCarrier(ctx context.Context, t target, verify *tls.Config) error {
+	var c *carrier
+	var err error
+	if t.scheme == "quic" {
+		c, err = dialQUIC(ctx, l, t, verify)
+		err = explainQUIC(err)
+	} else {
+		c, err = dialSeparate(ctx, l, t, verify)
 	}
-	for _, p := range q.pumps {
+	if err != nil {
+		return err
+	}
+	l.carry(c)
+	return nil
+}
+
+// carry makes the sessions of c.
+func (l *load) carry(c *carrier) {
+	for _, p := range c.pumps {
 		p.s = l.addSession()
 	}
-	l.conns = append(l.conns, q)
-	l.tallies = append(l.tallies, &q.tally)
-	return nil
+	l.carriers = append(l.carriers, c)
+	l.tallies = append(l.tallies, &c.tally)
 }
 
 func (l *load) close() {
@@ -154,8 +168,8 @@ func (l *load) close() {
 		}
 		unix.Close(loop.epoll)
 	}
-	for _, q := range l.conns {
-		q.close()
+	for _, c := range l.carriers {
+		c.close()
 	}
 }
 
@@ -166,10 +180,9 @@ func (l *load) start() *sync.WaitGroup {
 	for _, loop := range l.loops {
 		running.Go(loop.run)
 	}
-	for _, q := range l.conns {
-		for _, p := range q.pumps {
-			running.Go(p.read)
-			running.Go(p.write)
+	for _, c := range l.carriers {
+		for _, p := range c.pumps {
+			p.start(&running)
 		}
 	}
 	return &running
@@ -178,8 +191,8 @@ func (l *load) start() *sync.WaitGroup {
 // halt ends all running goroutines, including those that wait.
 func (l *load) halt(running *sync.WaitGroup) {
 	l.stop.Store(true)
-	for _, q := range l.conns {
-		q.close()
+	for _, c := range l.carriers {
+		c.close()
 	}
 	running.Wait()
 }
@@ -250,7 +263,7 @@ func (l *load) result(interrupted bool) *Result {
 	total := tally{latency: newLatency()}
 	r := &Result{
 		URL: l.cfg.URL, Sessions: l.cfg.Sessions, Streams: l.cfg.Streams, InFlight: l.cfg.InFlight,
-		Size: l.cfg.Size, Sizes: l.cfg.Sizes, OneWay: l.cfg.OneWay, Raw: l.cfg.Raw,
+		Size: l.cfg.Size, Sizes: l.cfg.Sizes, OneWay: l.cfg.OneWay, Raw: l.cfg.Raw, Separate: l.cfg.Separate,
 		RampUp: l.cfg.RampUp, Warmup: max(l.cfg.Warmup, 0), TargetRate: l.cfg.Rate, Poisson: l.cfg.Poisson,
 		Interrupted: interrupted, Faults: map[string]int{},
 	}

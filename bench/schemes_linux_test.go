@@ -58,9 +58,13 @@ func TestSchemes(t *testing.T) {
 			{"open loop", func(c *Config) { c.Rate, c.RampUp = 2000, 20*time.Millisecond }},
 			{"Poisson", func(c *Config) { c.Rate, c.Poisson = 2000, true }},
 			{"streams", func(c *Config) { c.Streams = 5 }},
+			{"separate", func(c *Config) { c.Separate, c.InFlight = true, 1 }},
+			{"separate, large", func(c *Config) { c.Separate, c.InFlight, c.Size = true, 1, 100_000 }},
+			{"separate, streams", func(c *Config) { c.Separate, c.InFlight, c.Streams = true, 1, 5 }},
+			{"separate, window", func(c *Config) { c.Separate = true }},
 		} {
 			scheme, _, _ := strings.Cut(url, ":")
-			if c.name == "streams" && scheme != "quic" {
+			if strings.Contains(c.name, "streams") && scheme != "quic" || c.name == "separate, window" && scheme == "quic" {
 				continue
 			}
 			t.Run(scheme+"/"+c.name, func(t *testing.T) {

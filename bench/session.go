@@ -75,6 +75,12 @@ func (s *session) due(now func() int64) []byte {
 	return requests.window(s.start, s.sent, allowed-s.sent)
 }
 
+// nextFrame is the length of the request after the written ones, which are whole.
+func (s *session) nextFrame() int {
+	requests := &s.script.requests
+	return int(requests.prefix(s.start, requests.count(s.start, s.sent)+1) - s.sent)
+}
+
 // wrote records that n more bytes of due were written at now.
 func (s *session) wrote(n int, now func() int64) {
 	s.sent += int64(n)

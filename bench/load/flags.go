@@ -22,6 +22,8 @@ func parseFlags(args []string, stderr io.Writer) (cfg bench.Config, out outputs,
 	fs.IntVar(&cfg.Sessions, "sessions", bench.DefaultSessions, "connections")
 	fs.IntVar(&cfg.Streams, "streams", 1, "streams a QUIC connection")
 	fs.IntVar(&cfg.InFlight, "inflight", bench.DefaultInFlight, "requests in flight a session; the maximum in an open loop")
+	fs.BoolVar(&cfg.Separate, "separate", false,
+		"each session is a client of its own and writes each request with a call of its own; on QUIC with a stream of its own")
 	fs.Func("size", "payload `BYTES`; or several, as in 4,4,1024, to choose from randomly (default 4)", func(v string) error {
 		return parseSizes(v, &cfg)
 	})

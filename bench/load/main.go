@@ -2,6 +2,7 @@
 //
 //	load --url tcp://127.0.0.1:8001 [--sessions 8] [--streams 1] [--inflight 1000]
 //	     [--size 4 | --size 4,4,1024] [--rate N [--poisson]] [--oneway] [--raw]
+//	     [--separate]
 //	     [--ramp-up 0s] [--warmup 1s] [--duration 5s] [--loops N]
 //	     [--ca FILE | --insecure] [--json FILE] [--report FILE.html]
 //
