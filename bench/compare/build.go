@@ -23,7 +23,9 @@ func build(ctx context.Context, root, dir string, chosen []group) error {
 	needed := map[string]bool{}
 	for _, g := range chosen {
 		for _, c := range g.contestants {
-			needed[c.program] = true
+			if c.program != uwsProgram && !filepath.IsAbs(c.program) {
+				needed[c.program] = true
+			}
 		}
 	}
 	modules := map[string][]string{}

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A role is the part of a contestant in the comparison.
 type role int
@@ -14,7 +17,7 @@ const (
 // A contestant is a server to start, and the URL to load.
 type contestant struct {
 	name    string
-	program string
+	program string // of the build directory, or an absolute path
 	args    []string
 	role    role
 
@@ -32,6 +35,10 @@ type scenario struct {
 	streams  int  // of each session
 	inFlight int  // requests on each stream
 	half     bool // an open loop at half of the server's rate in a closed loop
+	separate bool // each session is a client of its own: bench.Config.Separate
+
+	// scheme selects the contestants with this scheme, if a group has several.
+	scheme string
 }
 
 func closed(sessions, inFlight int) scenario {
@@ -40,6 +47,8 @@ func closed(sessions, inFlight int) scenario {
 
 func (s scenario) String() string {
 	switch {
+	case s.scheme != "":
+		return fmt.Sprintf("%s, %d x %d", schemeNames[s.scheme], s.sessions, s.inFlight)
 	case s.half:
 		return fmt.Sprintf("%d sessions, an open loop at half of the server's own rate with %d a session", s.sessions, s.inFlight)
 	case s.streams > 1:
@@ -48,16 +57,31 @@ func (s scenario) String() string {
 	return fmt.Sprintf("%d x %d", s.sessions, s.inFlight)
 }
 
+// schemeNames are the titles of the schemes that a group has several of.
+var schemeNames = map[string]string{"tcp": "TCP", "ws": "WebSocket", "quic": "QUIC, a stream a packet"}
+
 // A group is a table for each of its scenarios.
 type group struct {
 	name        string // of --group, and of its part of the results
 	title       string
 	about       string
-	named       string // the rival that has a column of its own
+	named       string // the rival that has a column of its own; empty for none
 	contestants []contestant
 	scenarios   []scenario
 	goals       []goal
+	skipped     []skip
 }
+
+// A skip is a contestant that is not measured, and why.
+type skip struct{ name, reason string }
+
+// in returns the contestants that take part in sc.
+func (g *group) in(sc scenario) []contestant {
+	return slices.DeleteFunc(slices.Clone(g.contestants), func(c contestant) bool { return !sc.has(c) })
+}
+
+// has reports whether c takes part in s.
+func (s scenario) has(c contestant) bool { return s.scheme == "" || s.scheme == c.scheme }
 
 // Names that goals refer to.
 const (
@@ -103,6 +127,9 @@ var tcpGroup = group{
 		{3, closed(100, 1), workers, cpu, toBest, 1},
 		{3, closed(1000, 1), inline, cpu, toBest, 1},
 		{3, closed(1000, 1), workers, cpu, toBest, 1},
+		{3, closed(8, 1), workers, cpu, toInline, 1.05},
+		{3, closed(100, 1), workers, cpu, toInline, 1.05},
+		{3, closed(1000, 1), workers, cpu, toInline, 1.05},
 	},
 }
 
@@ -124,6 +151,16 @@ var wsGroup = group{
 		{5, closed(100, 1), workers, cpu, toNamed, 0.5},
 		{5, closed(1000, 1), inline, cpu, toNamed, 0.5},
 		{5, closed(1000, 1), workers, cpu, toNamed, 0.5},
+		{3, closed(100, 1), workers, cpu, toInline, 1.05},
+		{3, closed(1000, 1), workers, cpu, toInline, 1.05},
+		{4, closed(8, 1000), inline, rate, toUWS, 1},
+		{4, closed(8, 1000), workers, rate, toUWS, 1},
+		{4, closed(8, 1000), inline, cpu, toUWS, 1},
+		{4, closed(8, 1000), workers, cpu, toUWS, 1},
+		{5, closed(100, 1), inlineOne, cpu, toUWS, 1},
+		{5, closed(100, 1), workersOne, cpu, toUWS, 1},
+		{5, closed(1000, 1), inlineOne, cpu, toUWS, 1},
+		{5, closed(1000, 1), workersOne, cpu, toUWS, 1},
 	},
 }
 
@@ -139,10 +176,11 @@ var tlsGroup = group{
 		{13, closed(8, 1000), workers, rate, toNamed, 1.2},
 		{13, closed(100, 1), inline, rate, toNamed, 1.2},
 		{13, closed(100, 1), workers, rate, toNamed, 1.2},
+		{3, closed(100, 1), workers, cpu, toInline, 1.05},
 	},
 }
 
-var oneStream, streams1, streams16 = closed(1, 256), scenario{1, 64, 1, false}, scenario{1, 64, 16, false}
+var oneStream, streams1, streams16 = closed(1, 256), scenario{sessions: 1, streams: 64, inFlight: 1}, scenario{sessions: 1, streams: 64, inFlight: 16}
 
 var quicGroup = group{
 	name: "quic", title: "QUIC, packets", named: coalesce,
@@ -169,7 +207,7 @@ func uncounted(contestants []contestant) []contestant {
 	return contestants
 }
 
-var halfOfSaturation = scenario{100, 1, 1, true}
+var halfOfSaturation = scenario{sessions: 100, streams: 1, inFlight: 1, half: true}
 
 var openGroup = group{
 	name: "open", title: "Open loop, packets over TCP", named: goNet,
@@ -186,5 +224,3 @@ var openGroup = group{
 		{7, halfOfSaturation, workers, p99, toBest, 1},
 	},
 }
-
-var groups = []group{tcpGroup, wsGroup, tlsGroup, quicGroup, openGroup}

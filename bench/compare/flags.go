@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +21,10 @@ type settings struct {
 	// Two builds of our own server to compare with each other: revisions or
 	// paths of executables. Empty if Millrace is compared with rivals.
 	revisions, binaries [2]string
+
+	// Rivals that aren't built from Go; empty if they are skipped.
+	msgtrans    string // absolute path of a program
+	uwebsockets string // folder of a checkout
 }
 
 // pairs reports whether two builds of our own server are compared.
@@ -45,6 +51,10 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	fs.Func("binaries", "`OLD,NEW`: the same with two builds of cmd/echo", func(v string) error {
 		return parsePair(v, &set.binaries)
 	})
+	fs.Func("msgtrans", "`PATH` of an echo server on msgtrans, a rival of the msgtrans group; bench/README.md says how it is called", func(v string) error {
+		return parseProgram(v, &set.msgtrans)
+	})
+	fs.StringVar(&set.uwebsockets, "uwebsockets", "", "`DIR` of a checkout of uWebSockets with uSockets, a rival of the ws group; needs a C++ compiler")
 	if err := fs.Parse(args); err != nil {
 		return set, err
 	}
@@ -60,10 +70,12 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 		err = errors.New("--warmup must be above 0 and up to 1m")
 	case set.revisions[0] != "" && set.binaries[0] != "":
 		err = errors.New("--revisions and --binaries exclude each other")
+	case set.pairs() && (set.msgtrans != "" || set.uwebsockets != ""):
+		err = errors.New("--msgtrans and --uwebsockets are rivals, and --revisions and --binaries have none")
 	case set.pairs():
 		set.groups, err = chooseOurs(names, only)
 	default:
-		set.groups, err = choose(groups, names, only)
+		set.groups, err = choose(set.withOptional(groups), names, only)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "compare:", err)
@@ -81,6 +93,16 @@ func parsePair(v string, pair *[2]string) error {
 	}
 	*pair = [2]string{before, after}
 	return nil
+}
+
+// parseProgram checks that v is an executable file.
+func parseProgram(v string, program *string) error {
+	path, err := filepath.Abs(v)
+	if err == nil {
+		path, err = exec.LookPath(path)
+	}
+	*program = path
+	return err
 }
 
 func groupNames(of []group) string {
@@ -104,9 +126,11 @@ func choose(all []group, list, only string) ([]group, error) {
 			return nil, fmt.Errorf("--group: there is no %q; there are %s", name, groupNames(all))
 		}
 		g := all[i]
-		g.contestants = slices.DeleteFunc(slices.Clone(g.contestants), func(c contestant) bool {
-			return !strings.Contains(strings.ToLower(c.name), strings.ToLower(only))
-		})
+		unwanted := func(name string) bool { return !strings.Contains(strings.ToLower(name), strings.ToLower(only)) }
+		g.contestants = slices.DeleteFunc(slices.Clone(g.contestants), func(c contestant) bool { return unwanted(c.name) })
+		g.skipped = slices.DeleteFunc(slices.Clone(g.skipped), func(s skip) bool { return unwanted(s.name) })
+		// A scenario of one scheme may have lost all its contestants.
+		g.scenarios = slices.DeleteFunc(slices.Clone(g.scenarios), func(sc scenario) bool { return len(g.in(sc)) == 0 })
 		if len(g.contestants) > 0 {
 			chosen = append(chosen, g)
 		}

@@ -24,6 +24,9 @@ func TestMisuse(t *testing.T) {
 		{"--revisions a,b --binaries a,b", "--binaries"},
 		{"--revisions a,b --group open", `"open"`},
 		{"--revisions a,b --only gnet", "gnet"},
+		{"--msgtrans nowhere", "msgtrans"},
+		{"--msgtrans /", "msgtrans"},
+		{"--revisions a,b --uwebsockets .", "--uwebsockets"},
 		{"--speed 11", "speed"},
 		{"now", "now"},
 	} {
@@ -41,10 +44,13 @@ func TestChoose(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"--group ws --only GOR", "ws:gorilla"},
 		{"--group tcp --only millrace", "tcp:Millrace, inline;Millrace, workers"},
-		{"--only gobwas", "ws:gobwas + bufio"},
+		{"--only gobwas", "ws:gobwas + bufio msgtrans:gobwas + bufio"},
+		{"--group ws --only uWebSockets --uwebsockets .", "ws:" + uwebsockets},
+		{"--group msgtrans --only msgtrans --msgtrans /bin/sh", "msgtrans:msgtrans;msgtrans"},
 		{"--group ws,tcp --only nbio", "ws:nbio tcp:nbio"},
 		{"--revisions a,b --group quic", "quic:Millrace, inline;Millrace, workers"},
-		{"--binaries a,b --only inline", "tcp:Millrace, inline ws:Millrace, inline tls:Millrace, inline quic:Millrace, inline"},
+		{"--binaries a,b --only inline", "tcp:Millrace, inline ws:Millrace, inline tls:Millrace, inline quic:Millrace, inline " +
+			"msgtrans:Millrace, inline;Millrace, inline;Millrace, inline"},
 	} {
 		set, err := parseFlags(strings.Fields(c.args), io.Discard)
 		if err != nil {

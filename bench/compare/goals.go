@@ -9,9 +9,12 @@ import (
 type base int
 
 const (
-	toFloor base = iota
-	toNamed      // the group's named rival
-	toBest       // the rival with the best value of the goal's metric
+	toFloor    base = iota
+	toNamed         // the group's named rival
+	toBest          // the rival with the best value of the goal's metric
+	toInline        // our own server, inline
+	toMsgtrans      // msgtrans's server, which is measured with --msgtrans only
+	toUWS           // uWebSockets, which is measured with --uwebsockets only
 )
 
 // A goal is a ratio that a contestant must reach: at least factor, or at most
@@ -35,7 +38,7 @@ type result struct {
 // best is the name of the rival with the best value of m; empty without rivals.
 func (r *result) best(m metric) string {
 	best, bestValue := "", 0.0
-	for _, c := range r.group.contestants {
+	for _, c := range r.group.in(r.scenario) {
 		if c.role != rival || len(r.runs[c.name]) == 0 {
 			continue
 		}
@@ -54,12 +57,19 @@ func (r *result) baseName(b base, m metric) string {
 		return r.group.named
 	case toBest:
 		return r.best(m)
+	case toInline:
+		return inline
+	case toMsgtrans:
+		return msgtransServer
+	case toUWS:
+		return uwebsockets
 	}
-	i := slices.IndexFunc(r.group.contestants, func(c contestant) bool { return c.role == floor })
+	contestants := r.group.in(r.scenario)
+	i := slices.IndexFunc(contestants, func(c contestant) bool { return c.role == floor })
 	if i < 0 {
 		return ""
 	}
-	return r.group.contestants[i].name
+	return contestants[i].name
 }
 
 // ratios are own's figures divided by those of b, round by round. They are empty if

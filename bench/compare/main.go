@@ -2,7 +2,7 @@
 // machine, prints a comparison, and writes it to bench/RESULTS.md.
 //
 //	go run ./bench/compare [--group LIST] [--rounds 5] [--duration 1.5s]
-//	    [--warmup 300ms] [--only NAME] [--write FILE]
+//	    [--warmup 300ms] [--only NAME] [--write FILE] [--msgtrans PATH] [--uwebsockets DIR]
 //	go run ./bench/compare --revisions OLD,NEW | --binaries OLD,NEW
 //	    [--group LIST] [--rounds 5] [--duration 1.5s] [--warmup 300ms] [--only NAME]
 //
@@ -80,6 +80,7 @@ func compare(ctx context.Context, set settings, stdout, progress io.Writer) erro
 		return err
 	}
 	defer os.RemoveAll(dir)
+	set.buildOptional(ctx, root, dir, progress)
 	if err := build(ctx, root, dir, set.groups); err != nil {
 		return err
 	}

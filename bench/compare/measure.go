@@ -34,6 +34,9 @@ func measure(ctx context.Context, g *group, dir string, set settings, progress i
 		for round := range set.rounds {
 			fmt.Fprintf(progress, "%s, %s: round %d of %d\n", g.name, sc, round+1, set.rounds)
 			for _, s := range servers {
+				if !sc.has(s.contestant) {
+					continue
+				}
 				got, err := s.load(ctx, sc, set)
 				if err != nil {
 					if len(r.runs) > 0 {
@@ -53,7 +56,7 @@ func measure(ctx context.Context, g *group, dir string, set settings, progress i
 func (s *server) load(ctx context.Context, sc scenario, set settings) (sample, error) {
 	cfg := bench.Config{
 		URL: s.url, Raw: s.raw, Insecure: true, Sessions: sc.sessions, Streams: sc.streams, InFlight: sc.inFlight,
-		Duration: set.duration, Warmup: set.warmup,
+		Separate: sc.separate, Duration: set.duration, Warmup: set.warmup,
 	}
 	if sc.half {
 		if s.most == 0 {

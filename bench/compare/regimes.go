@@ -34,7 +34,7 @@ func regimes(chosen []group) []*regime {
 	var all []*regime
 	for _, g := range chosen {
 		for _, sc := range g.scenarios {
-			for _, c := range g.contestants {
+			for _, c := range g.in(sc) {
 				all = append(all, &regime{group: g.name, contestant: c, scenario: sc})
 			}
 		}

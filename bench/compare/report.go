@@ -22,12 +22,28 @@ func report(g *group, results []result, set settings) string {
 		"and the server's take all CPUs, the cost of the client limits the rate; then compare server CPU a message.\n\n", set.duration, set.warmup, set.rounds)
 	fmt.Fprintf(&b, "- Machine: %s, %d CPUs, %s\n", cpuModel(), runtime.NumCPU(), kernel())
 	fmt.Fprintf(&b, "- Date: %s, %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"), runtime.Version())
-	fmt.Fprintf(&b, "- Command: `go run ./bench/compare --group %s --rounds %d --duration %v --warmup %v`\n",
-		g.name, set.rounds, set.duration, set.warmup)
+	fmt.Fprintf(&b, "- Command: `go run ./bench/compare --group %s --rounds %d --duration %v --warmup %v%s`\n",
+		g.name, set.rounds, set.duration, set.warmup, set.optionalFlags(g))
+	for _, s := range g.skipped {
+		first, _, _ := strings.Cut(s.reason, "\n") // a compiler writes many lines
+		fmt.Fprintf(&b, "- **Skipped**: %s: %s\n", s.name, first)
+	}
 	for i := range results {
 		fmt.Fprintf(&b, "\n%s", results[i].table())
 	}
 	return b.String()
+}
+
+// optionalFlags are the flags of rivals that were given for g, without the paths of this
+// machine.
+func (set *settings) optionalFlags(g *group) string {
+	switch {
+	case g.name == msgtransGroup.name && set.msgtrans != "":
+		return " --msgtrans PATH"
+	case g.name == wsGroup.name && set.uwebsockets != "":
+		return " --uwebsockets DIR"
+	}
+	return ""
 }
 
 // cpuModel returns the name of the processor, or "unknown processor".

@@ -32,9 +32,13 @@ const (
 
 var errEnded = errors.New("its process has ended")
 
-// start starts c from dir on a port of its own and waits for its ready line.
+// start starts c, from dir if its program isn't an absolute path, on a port of its own and waits for its ready line.
 func start(dir string, c contestant) (*server, error) {
-	cmd := exec.Command(filepath.Join(dir, c.program), append([]string{"--addr", "127.0.0.1:0"}, c.args...)...)
+	path := c.program
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	cmd := exec.Command(path, append([]string{"--addr", "127.0.0.1:0"}, c.args...)...)
 	// A process group of its own: an interrupt from the terminal ends this
 	// program, which then ends its servers.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

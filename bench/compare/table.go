@@ -13,13 +13,17 @@ func (r *result) table() string {
 	hasFloor := r.baseName(toFloor, rate) != ""
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s in flight\n\n", r.scenario)
-	columns := []string{"echo", "messages/s, median (min..max)", "server CPU ns a message", "read+write calls a message", "waits a message"}
+	columns := []string{"echo", "messages/s, median (min..max)", "server CPU ns a message", "CPU to inline", "read+write calls a message", "waits a message"}
 	if hasFloor {
 		columns = append(columns, "of the floor")
 	}
-	columns = append(columns, "to the best rival", "to "+r.group.named, "client CPUs", "mean", "p50", "p99")
+	columns = append(columns, "to the best rival")
+	if r.group.named != "" {
+		columns = append(columns, "to "+r.group.named)
+	}
+	columns = append(columns, "client CPUs", "mean", "p50", "p99")
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
-	for _, c := range r.group.contestants {
+	for _, c := range r.group.in(r.scenario) {
 		if len(r.runs[c.name]) > 0 {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(r.row(c, hasFloor), " | "))
 		}
@@ -46,14 +50,18 @@ func (r *result) row(c contestant, hasFloor bool) []string {
 		name,
 		fmt.Sprintf("%s (%s..%s)", human(median(rates)), human(slices.Min(rates)), human(slices.Max(rates))),
 		digits(median(collect(own, cpu.of))),
+		ratioCell("%.2fx", 1, r.ratios(c.name, toInline, cpu)),
 		perMessage(calls),
 		perMessage(median(collect(own, func(s sample) float64 { return s.switches }))),
 	}
 	if hasFloor {
 		cells = append(cells, ratioCell("%.0f %%", 100, r.ratios(c.name, toFloor, rate)))
 	}
+	cells = append(cells, ratioCell("%.2fx", 1, r.ratios(c.name, toBest, rate)))
+	if r.group.named != "" {
+		cells = append(cells, ratioCell("%.2fx", 1, r.ratios(c.name, toNamed, rate)))
+	}
 	return append(cells,
-		ratioCell("%.2fx", 1, r.ratios(c.name, toBest, rate)), ratioCell("%.2fx", 1, r.ratios(c.name, toNamed, rate)),
 		cpus(own),
 		median(collect(own, func(s sample) time.Duration { return s.mean })).Round(time.Microsecond).String(),
 		median(collect(own, func(s sample) time.Duration { return s.p50 })).Round(time.Microsecond).String(),

@@ -37,13 +37,13 @@ func fourServers() *result {
 func TestTable(t *testing.T) {
 	want := `### 8 x 1000 in flight
 
-| echo | messages/s, median (min..max) | server CPU ns a message | read+write calls a message | waits a message ` +
+| echo | messages/s, median (min..max) | server CPU ns a message | CPU to inline | read+write calls a message | waits a message ` +
 		`| of the floor | to the best rival | to slow | client CPUs | mean | p50 | p99 |
-|---|---|---|---|---|---|---|---|---|---|---|---|
-| base | 10 M (1 M..10 M) | 10 | 0.004 | - | 100 % | 2.00x | 4.00x | 1.23 | 3ms | 1ms | 2ms |
-| slow | 2.5 M (250 k..2.5 M) | 30 | - | - | 25 % | 0.50x | 1.00x | 1.23 | 3ms | 1ms | 2ms |
-| quick | 5 M (500 k..5 M) | 40 | 0.004 | - | 50 % | 1.00x | 2.00x | 1.23 | 3ms | 1ms | 2ms |
-| **mine** | 9 M (900 k..9 M) | 1234 | 0.004 | - | 90 % | 1.80x | 3.60x | 1.23 | 3ms | 1ms | 2ms |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| base | 10 M (1 M..10 M) | 10 | - | 0.004 | - | 100 % | 2.00x | 4.00x | 1.23 | 3ms | 1ms | 2ms |
+| slow | 2.5 M (250 k..2.5 M) | 30 | - | - | - | 25 % | 0.50x | 1.00x | 1.23 | 3ms | 1ms | 2ms |
+| quick | 5 M (500 k..5 M) | 40 | - | 0.004 | - | 50 % | 1.00x | 2.00x | 1.23 | 3ms | 1ms | 2ms |
+| **mine** | 9 M (900 k..9 M) | 1234 | - | 0.004 | - | 90 % | 1.80x | 3.60x | 1.23 | 3ms | 1ms | 2ms |
 
 - Goal 1: mine, messages/s, at least 0.9x that of base: 0.9x, reached (in 3 of 3 rounds)
 - Goal 1: mine, messages/s, at least 3.7x that of slow: 3.6x, **not reached** (in 0 of 3 rounds)
@@ -59,7 +59,7 @@ func TestTableOfOne(t *testing.T) {
 	r := fourServers()
 	r.runs = map[string][]sample{"mine": r.runs["mine"]}
 	got := r.table()
-	if want := "| **mine** | 9 M (900 k..9 M) | 1234 | 0.004 | - | - | - | - | 1.23 | 3ms | 1ms | 2ms |\n"; !strings.HasSuffix(got, want) {
+	if want := "| **mine** | 9 M (900 k..9 M) | 1234 | - | 0.004 | - | - | - | - | 1.23 | 3ms | 1ms | 2ms |\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("got\n%s\nwant the end %s", got, want)
 	}
 }
@@ -85,28 +85,58 @@ func TestHuman(t *testing.T) {
 
 // TestGoals checks that the contestants and scenarios of the goals exist.
 func TestGoals(t *testing.T) {
-	for _, g := range groups {
-		names := map[string]bool{}
-		for _, c := range g.contestants {
-			if names[c.name] {
-				t.Errorf("%s: two contestants are called %s", g.name, c.name)
-			}
-			names[c.name] = true
-		}
-		scenarios := map[scenario]bool{}
+	set := settings{msgtrans: "/bin/sh", uwebsockets: "."}
+	for _, g := range set.withOptional(groups) {
+		scenarios := map[scenario]map[string]bool{} // names of the contestants
 		for _, sc := range g.scenarios {
-			scenarios[sc] = true
-		}
-		if !names[g.named] {
-			t.Errorf("%s: no contestant is called %s", g.name, g.named)
+			names := map[string]bool{}
+			for _, c := range g.in(sc) {
+				if names[c.name] {
+					t.Errorf("%s, %s: two contestants are called %s", g.name, sc, c.name)
+				}
+				names[c.name] = true
+			}
+			if g.named != "" && !names[g.named] {
+				t.Errorf("%s, %s: no contestant is called %s", g.name, sc, g.named)
+			}
+			if !names[inline] || !names[workers] {
+				t.Errorf("%s, %s: Millrace is missing", g.name, sc)
+			}
+			scenarios[sc] = names
 		}
 		for _, goal := range g.goals {
-			if !names[goal.name] || !scenarios[goal.scenario] {
-				t.Errorf("%s: goal %+v has no such contestant or scenario", g.name, goal)
-			}
-			if r := (&result{group: &g}); goal.base == toFloor && r.baseName(toFloor, goal.metric) == "" {
-				t.Errorf("%s: goal %d needs a floor", g.name, goal.number)
+			names := scenarios[goal.scenario]
+			r := result{group: &g, scenario: goal.scenario}
+			if !names[goal.name] || goal.base != toBest && !names[r.baseName(goal.base, goal.metric)] {
+				t.Errorf("%s: goal %+v has no such contestants or scenario", g.name, goal)
 			}
 		}
+	}
+}
+
+// TestTableOfSchemes checks that a table has only contestants of its scheme, and no column
+// for a named rival if there is none.
+func TestTableOfSchemes(t *testing.T) {
+	one, two := separate("tcp", 1), separate("ws", 16)
+	g := &group{contestants: []contestant{
+		{name: "rival", scheme: "tcp"}, {name: inline, scheme: "tcp", role: ours},
+		{name: "rival", scheme: "ws"}, {name: inline, scheme: "ws", role: ours}, {name: workers, scheme: "ws", role: ours},
+	}, goals: []goal{{3, two, workers, cpu, toInline, 1.05}, {3, one, workers, cpu, toInline, 1.05}}}
+	r := result{group: g, scenario: two, runs: map[string][]sample{
+		"rival": {{rate: 1000, cpu: 30, client: 0.25}}, inline: {{rate: 2000, cpu: 20, client: 0.5}}, workers: {{rate: 3000, cpu: 22, client: 0.75}},
+	}}
+	want := `### WebSocket, 100 x 16 in flight
+
+| echo | messages/s, median (min..max) | server CPU ns a message | CPU to inline | read+write calls a message | waits a message ` +
+		`| to the best rival | client CPUs | mean | p50 | p99 |
+|---|---|---|---|---|---|---|---|---|---|---|
+| rival | 1 k (1 k..1 k) | 30 | 1.50x | 0 | 0 | 1.00x | 0.25 | 0s | 0s | 0s |
+| **Millrace, inline** | 2 k (2 k..2 k) | 20 | 1.00x | 0 | 0 | 2.00x | 0.50 | 0s | 0s | 0s |
+| **Millrace, workers** | 3 k (3 k..3 k) | 22 | 1.10x | 0 | 0 | 3.00x | 0.75 | 0s | 0s | 0s |
+
+- Goal 3: Millrace, workers, server CPU a message, at most 1.05x that of Millrace, inline: 1.1x, **not reached** (in 0 of 1 rounds)
+`
+	if got := r.table(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
