@@ -94,6 +94,11 @@ type Config struct {
 	// Sessions.
 	Loops int
 
+	// BeforeDial, if not nil, is called before each session connects, with its number
+	// from 0. Its error ends Run. So a caller that opens connections of its own there
+	// knows the order in which the server accepts.
+	BeforeDial func(session int) error
+
 	// AtStart and AtEnd, if not nil, are called when the measured time begins and
 	// ends, for example to read the server's CPU time.
 	AtStart, AtEnd func()

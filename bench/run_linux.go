@@ -74,6 +74,11 @@ func (l *load) connect(ctx context.Context, t target, verify *tls.Config) error 
 		}
 	}
 	for i := range l.cfg.Sessions {
+		if l.cfg.BeforeDial != nil {
+			if err := l.cfg.BeforeDial(i); err != nil {
+				return fmt.Errorf("bench: before session %d: %w", i+1, err)
+			}
+		}
 		dialing, cancel := context.WithTimeout(ctx, dialTimeout)
 		var err error
 		if l.cfg.Separate || t.scheme == "quic" {

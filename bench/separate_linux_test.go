@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"math"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -128,6 +130,27 @@ func TestStreamARequest(t *testing.T) {
 	r, err := Run(t.Context(), cfg)
 	if err != nil || r.Errors > 0 || r.Verified == 0 || r.Verified != streams.Load() {
 		t.Errorf("%d streams, %+v, %v", streams.Load(), r, err)
+	}
+}
+
+// TestBeforeDial checks that it is called before each session, in order, and ends Run.
+func TestBeforeDial(t *testing.T) {
+	var accepted atomic.Int64
+	cfg := short("tcp://" + acceptEach(t, func(conn net.Conn) { accepted.Add(1); echoRaw(conn) }))
+	cfg.Raw = true
+	var numbers []int
+	cfg.BeforeDial = func(session int) error {
+		numbers = append(numbers, session)
+		return nil
+	}
+	if r, err := Run(t.Context(), cfg); err != nil || r.Errors > 0 || !slices.Equal(numbers, []int{0, 1, 2}) {
+		t.Errorf("%v, %+v, %v", numbers, r, err)
+	}
+	refused := errors.New("refused")
+	cfg.BeforeDial = func(int) error { return refused }
+	before := accepted.Load()
+	if r, err := Run(t.Context(), cfg); r != nil || !errors.Is(err, refused) || accepted.Load() != before {
+		t.Errorf("%+v, %v, %d accepted", r, err, accepted.Load()-before)
 	}
 }
 

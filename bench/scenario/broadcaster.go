@@ -21,8 +21,8 @@ type broadcastArgs struct {
 	Number uint32 `json:"number"`
 }
 
-// A broadcaster is the handler of every server child: it echoes, and broadcasts
-// when a message of triggerBiz asks for it.
+// A broadcaster is the handler of every server child: it echoes, and it broadcasts,
+// sleeps or sends much when the biz type of a message asks for it.
 type broadcaster struct {
 	engine *engine.Engine
 }
@@ -35,12 +35,22 @@ func (b *broadcaster) OnOpen(*engine.Session) {}
 // OnClose does nothing: the engine counts sessions.
 func (b *broadcaster) OnClose(*engine.Session, error) {}
 
-// OnMessage answers, or broadcasts and answers how many nanoseconds it took.
+// OnMessage answers m.
 func (b *broadcaster) OnMessage(s *engine.Session, m *framing.Message) {
-	if m.BizType != triggerBiz {
+	switch m.BizType {
+	case triggerBiz:
+		b.trigger(s, m)
+	case sleepBiz:
+		sleepAndAnswer(s, m)
+	case fillBiz:
+		answerMuch(s, m)
+	default:
 		answerMessage(s, m)
-		return
 	}
+}
+
+// trigger broadcasts, and answers how many nanoseconds it took.
+func (b *broadcaster) trigger(s *engine.Session, m *framing.Message) {
 	var args broadcastArgs
 	if err := json.Unmarshal(m.Payload, &args); err != nil {
 		s.CloseWith(fmt.Errorf("scenario: %w", err))

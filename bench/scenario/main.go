@@ -9,6 +9,7 @@
 //	broadcast  one message to 10,000 sessions
 //	large      echo of messages of 64 KiB and 1 MiB
 //	slow       fast sessions with and without slow readers beside them
+//	blocking   sessions with and without a handler that sleeps beside them
 //
 // Every scenario verifies each byte of the replies, has limits in count and time, and
 // takes --json FILE and --timeout; NAME --help lists the other flags. Goals are marked
@@ -48,6 +49,7 @@ func scenarios() []scenario {
 		{"broadcast", 10 * time.Minute, setupBroadcast},
 		{"large", 10 * time.Minute, setupLarge},
 		{"slow", 10 * time.Minute, setupSlow},
+		{"blocking", 10 * time.Minute, setupBlocking},
 	}
 }
 

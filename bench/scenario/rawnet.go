@@ -40,7 +40,7 @@ func rawNetRole(raw json.RawMessage) (ready any, actions map[string]action, end 
 	r := &rawNet{transport: set.Transport, listener: listener, conns: map[net.Conn]struct{}{}}
 	go r.accept()
 	actions = map[string]action{"broadcast": act(r.broadcast)}
-	return serverReady{listener.Addr().String()}, actions, func() { listener.Close() }, nil
+	return serverReady{Addr: listener.Addr().String()}, actions, func() { listener.Close() }, nil
 }
 
 func (r *rawNet) accept() {

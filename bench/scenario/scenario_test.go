@@ -157,6 +157,11 @@ func TestMisuse(t *testing.T) {
 		{"large --sessions 0", "--sessions"},
 		{"slow --inflight 0", "--inflight"},
 		{"slow --speed 11", "speed"},
+		{"blocking --sleep 1ms", "--sleep"},
+		{"blocking --every 1", "--every"},
+		{"blocking --rate 0", "--rate"},
+		{"blocking --sleeper-rate 1e6", "--sleeper-rate"},
+		{"blocking --probes 0", "--probes"},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := run(context.Background(), strings.Fields(c.args), &stdout, &stderr); code != 2 {
@@ -178,7 +183,7 @@ func TestInterrupted(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip(bench.ErrUnsupported)
 	}
-	for _, name := range []string{"idle", "storm", "broadcast", "large", "slow"} {
+	for _, name := range []string{"idle", "storm", "broadcast", "large", "slow", "blocking"} {
 		args := []string{name, "--rounds", "50"}
 		if name == "storm" || name == "large" {
 			args = append(args, "--rivals=false")

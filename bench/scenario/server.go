@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -22,6 +23,11 @@ type serverSettings struct {
 	Transport string `json:"transport"` // tcp, ws, tls or quic
 	Inline    bool   `json:"inline"`    // dispatch on the loops
 	Lean      bool   `json:"lean"`      // one core with the smallest buffers, and an eager collector
+
+	// Zero values mean the engine's defaults.
+	Cores        int           `json:"cores"`
+	Handshake    time.Duration `json:"handshake"`     // engine.Config.HandshakeTimeout, and a second listener for WebSocket
+	SocketBuffer int           `json:"socket_buffer"` // bytes that the system buffers a direction
 }
 
 // Of a lean server. Its heap is small and grows rarely, so frequent
@@ -42,15 +48,19 @@ type server struct {
 
 // serverReady is the ready message of a server child.
 type serverReady struct {
-	Addr string `json:"addr"`
+	Addr      string `json:"addr"`
+	Handshake string `json:"handshake,omitempty"` // of the second listener
 }
 
-func serverRole(raw json.RawMessage) (ready any, actions map[string]action, end func(), err error) {
+func serverRole(raw json.RawMessage) (_ any, actions map[string]action, end func(), err error) {
 	var set serverSettings
 	if err := json.Unmarshal(raw, &set); err != nil {
 		return nil, nil, nil, err
 	}
-	var cfg engine.Config
+	cfg := engine.Config{
+		Cores: set.Cores, HandshakeTimeout: set.Handshake,
+		Socket: engine.SocketOptions{ReadBuffer: set.SocketBuffer, WriteBuffer: set.SocketBuffer},
+	}
 	if set.Inline {
 		cfg.Dispatch = engine.Inline
 	}
@@ -70,6 +80,14 @@ func serverRole(raw json.RawMessage) (ready any, actions map[string]action, end 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	ready := serverReady{Addr: listener.Addr().String()}
+	if set.Handshake > 0 {
+		second, err := s.engine.Listen(set.Addr, wsupgrade.Path(wsPath))
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		ready.Handshake = second.Addr().String()
+	}
 	if err := s.engine.Start(); err != nil {
 		return nil, nil, nil, err
 	}
@@ -77,6 +95,7 @@ func serverRole(raw json.RawMessage) (ready any, actions map[string]action, end 
 		"memory":    act(s.memory),
 		"await":     act(s.await),
 		"stats":     act(s.stats),
+		"cores":     act(s.cores),
 		"broadcast": act(s.broadcast.run),
 	}
 	end = func() {
@@ -84,7 +103,7 @@ func serverRole(raw json.RawMessage) (ready any, actions map[string]action, end 
 			fmt.Fprintln(os.Stderr, "scenario: closing the server:", err)
 		}
 	}
-	return serverReady{listener.Addr().String()}, actions, end, nil
+	return ready, actions, end, nil
 }
 
 // protocolsOf returns the protocols of a listener for that transport alone.
@@ -154,6 +173,18 @@ func (s *server) stats(context.Context, struct{}) (any, error) {
 	return serverStats{st.Active, st.Closed, st.Dropped}, nil
 }
 
+// idCoreShift is the place of the core in an engine.ID.
+const idCoreShift = 56
+
+// cores counts the sessions of each core.
+func (s *server) cores(context.Context, struct{}) (any, error) {
+	counts := map[int]int{}
+	for session := range s.engine.Sessions() {
+		counts[int(session.ID()>>idCoreShift)]++
+	}
+	return counts, nil
+}
+
 // awaitArgs are the number of sessions to wait for.
 type awaitArgs struct {
 	Sessions int64         `json:"sessions"`
@@ -185,16 +216,25 @@ func awaitSessions(ctx context.Context, c *child, n int) error {
 
 // startServer starts a server child.
 func startServer(ctx context.Context, name string, set serverSettings) (*child, netip.AddrPort, error) {
+	c, addr, _, err := startTwo(ctx, name, set)
+	return c, addr, err
+}
+
+// startTwo starts a server child, and returns the addresses of both its listeners. The
+// second is invalid if the settings have none.
+func startTwo(ctx context.Context, name string, set serverSettings) (c *child, addr, second netip.AddrPort, err error) {
 	if set.Addr == "" {
 		set.Addr = "127.0.0.1:0"
 	}
 	c, ready, err := startChild[serverReady](ctx, name, "server", set)
 	if err != nil {
-		return nil, netip.AddrPort{}, err
+		return nil, addr, second, err
 	}
-	addr, err := netip.ParseAddrPort(ready.Addr)
+	if addr, err = netip.ParseAddrPort(ready.Addr); err == nil && ready.Handshake != "" {
+		second, err = netip.ParseAddrPort(ready.Handshake)
+	}
 	if err != nil {
-		return nil, addr, err
+		return nil, addr, second, errors.Join(err, c.stop())
 	}
-	return c, addr, nil
+	return c, addr, second, nil
 }
