@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // seats opens sessions on cores of its choice: the engine assigns sessions to its cores in
@@ -64,16 +65,21 @@ func (s *seats) elsewhere(ctx context.Context) error {
 	return nil
 }
 
-// check compares the cores of the sessions with the server's.
+// check compares the cores of the sessions with the server's, when it has all of them.
 func (s *seats) check(ctx context.Context, server *child) error {
-	if err := awaitSessions(ctx, server, len(s.conns)); err != nil {
-		return err
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		counts, err := ask[map[int]int](ctx, server, "cores", struct{}{})
+		if err != nil || maps.Equal(counts, s.count) {
+			return err
+		}
+		total := 0
+		for _, n := range counts {
+			total += n
+		}
+		if total >= len(s.conns) || time.Now().After(deadline) {
+			return fmt.Errorf("the server has sessions %v by core, want %v: it doesn't assign them in turn", counts, s.count)
+		}
 	}
-	counts, err := ask[map[int]int](ctx, server, "cores", struct{}{})
-	if err == nil && !maps.Equal(counts, s.count) {
-		err = fmt.Errorf("the server has sessions %v by core, want %v: it doesn't assign them in turn", counts, s.count)
-	}
-	return err
 }
 
 func (s *seats) close() {
