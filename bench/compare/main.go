@@ -26,6 +26,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"github.com/millrace/millrace/bench/internal/results"
 )
 
 func main() {
@@ -71,8 +73,10 @@ func compare(ctx context.Context, set settings, stdout, progress io.Writer) erro
 		if !filepath.IsAbs(set.write) {
 			set.write = filepath.Join(root, set.write)
 		}
-		if err := checkResults(set.write, set.groups); err != nil {
-			return err
+		for i := range set.groups {
+			if err := set.groups[i].part().Check(set.write); err != nil {
+				return err
+			}
 		}
 	}
 	dir, err := os.MkdirTemp("", "millrace-compare-")
@@ -86,9 +90,9 @@ func compare(ctx context.Context, set settings, stdout, progress io.Writer) erro
 	}
 	for i := range set.groups {
 		g := &set.groups[i]
-		results, err := measure(ctx, g, dir, set, progress)
-		text := report(g, results, set)
-		if len(results) > 0 {
+		measured, err := measure(ctx, g, dir, set, progress)
+		text := report(g, measured, set)
+		if len(measured) > 0 {
 			fmt.Fprintln(stdout, text)
 		}
 		if err != nil {
@@ -97,12 +101,15 @@ func compare(ctx context.Context, set settings, stdout, progress io.Writer) erro
 		if set.write == "" {
 			continue
 		}
-		if err := writePart(set.write, g.name, text); err != nil {
+		if err := g.part().Write(set.write, text); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// part is g's part of the results.
+func (g *group) part() results.Part { return results.Part{Name: g.name, By: "bench/compare"} }
 
 // comparePairs measures two builds of our server.
 func comparePairs(ctx context.Context, set settings, stdout, progress io.Writer) error {

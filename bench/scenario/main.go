@@ -12,7 +12,7 @@
 //	blocking   sessions with and without a handler that sleeps beside them
 //
 // Every scenario verifies each byte of the replies, has limits in count and time, and
-// takes --json FILE and --timeout; NAME --help lists the other flags. Goals are marked
+// takes --json FILE, --write FILE and --timeout; NAME --help lists the other flags. Goals are marked
 // as reached or missed; a missed goal is a result, not a failure. The exit code is 1
 // after an error (a wrong reply, a process that died, too little memory, Ctrl-C), and 2
 // if a flag is invalid. On other systems, scenarios that need Linux return an error.
@@ -28,6 +28,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/millrace/millrace/bench/internal/results"
 )
 
 // A body is a scenario whose flags were read. It reports its progress to log.
@@ -94,7 +96,9 @@ func usage(w io.Writer) {
 func (s scenario) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("scenario "+s.name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	jsonFile := fs.String("json", "", "`FILE` to write the figures to, as JSON")
+	var out outputs
+	fs.StringVar(&out.json, "json", "", "`FILE` to write the figures to, as JSON")
+	fs.StringVar(&out.results, "write", "", "`FILE` whose part for this scenario is replaced, such as bench/RESULTS.md")
 	timeout := fs.Duration("timeout", s.timeout, "maximum time of the run")
 	check, body := s.setup(fs)
 	err := fs.Parse(args)
@@ -108,7 +112,9 @@ func (s scenario) run(ctx context.Context, args []string, stdout, stderr io.Writ
 	case *timeout <= 0:
 		err = errors.New("--timeout must be above 0")
 	default:
-		err = check()
+		if err = check(); err == nil && out.results != "" {
+			err = s.part().Check(out.results)
+		}
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "scenario %s: %v\n", s.name, err)
@@ -116,16 +122,22 @@ func (s scenario) run(ctx context.Context, args []string, stdout, stderr io.Writ
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("not finished within --timeout %v", *timeout))
 	defer cancel()
-	if err := s.measure(ctx, fs, body, *jsonFile, stdout, stderr); err != nil {
+	if err := s.measure(ctx, fs, body, out, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "scenario %s: %v\n", s.name, err)
 		return 1
 	}
 	return 0
 }
 
+// outputs are the files that a report goes to, empty for none.
+type outputs struct{ json, results string }
+
+// part is the scenario's part of the results.
+func (s scenario) part() results.Part { return results.Part{Name: s.name, By: "bench/scenario"} }
+
 // measure runs the scenario and writes its report, also if it failed after it had
 // measured something.
-func (s scenario) measure(ctx context.Context, fs *flag.FlagSet, body body, jsonFile string, stdout, stderr io.Writer) error {
+func (s scenario) measure(ctx context.Context, fs *flag.FlagSet, body body, out outputs, stdout, stderr io.Writer) error {
 	r, err := body(ctx, newProgress(stderr))
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
@@ -141,8 +153,11 @@ func (s scenario) measure(ctx context.Context, fs *flag.FlagSet, body body, json
 	if printErr := r.print(stdout); printErr != nil {
 		return errors.Join(err, printErr)
 	}
-	if jsonFile != "" {
-		err = errors.Join(err, r.writeJSON(jsonFile))
+	if out.json != "" {
+		err = errors.Join(err, r.writeJSON(out.json))
+	}
+	if out.results != "" && err == nil { // otherwise an incomplete part would replace a complete one
+		err = s.part().Write(out.results, r.markdown(fs))
 	}
 	return err
 }
