@@ -3,7 +3,6 @@ package engine
 import (
 	"time"
 
-	"github.com/millrace/millrace/internal/cpu"
 	"github.com/millrace/millrace/internal/ring"
 )
 
@@ -16,9 +15,9 @@ const watchInterval = 300 * time.Microsecond
 // it sleeps.
 const watchRest = 4
 
-// A watch finds workers that are in the same turn for a whole interval. It marks them as
-// late, which makes them flush, and wakes the readers of those that run a callback. An
-// engine has one, for all its cores. It sleeps while no worker makes progress, and the
+// A watch finds workers that run callbacks in the same turn for a whole interval. It marks
+// them as late, which makes them flush, and wakes their readers. An engine has one, for all
+// its cores. It sleeps while no worker makes progress, and the
 // next callback wakes it. So an idle engine uses no CPU time.
 //
 // The watch does not sleep through a callback: it stores parked, then checks the turns,
@@ -33,10 +32,9 @@ func (w *watch) wake() { w.Wake() }
 // runWatch is the goroutine of the watch.
 func runWatch(e *Engine) {
 	defer e.running.Done()
-	lockThread()
 	seen := make([]uint64, len(e.cores))
 	for rest := 0; !e.dead.Load(); {
-		cpu.Sleep(watchInterval)
+		time.Sleep(watchInterval) // not a system call of ours: the runtime's monitor would poll for it each 20 us
 		if e.look(seen) {
 			rest = 0
 		} else if rest++; rest == watchRest {
@@ -61,7 +59,7 @@ func (e *Engine) look(seen []uint64) (active bool) {
 			active = true
 			continue
 		}
-		if !c.late.Load() {
+		if w&roleMask != workerReads && !c.late.Load() {
 			c.late.Store(true)
 		}
 		if w&roleMask == readingLent {
