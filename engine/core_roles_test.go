@@ -3,6 +3,8 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -148,4 +150,27 @@ func TestWatchSleepsWithTheEngine(t *testing.T) {
 	e.cores[0].wake() // a round of the loop, without callbacks
 	e.watch.Wake()
 	testkit.Eventually(t, func() bool { return e.watch.Parks() > parks }, "the watch to sleep again")
+}
+
+// TestTickerSleepsWithoutTimers expects the ticker to sleep while no core has timers, and
+// to wake up for the next one.
+func TestTickerSleepsWithoutTimers(t *testing.T) {
+	e := New(Config{Cores: 1, IdleTimeout: time.Millisecond, Handler: OnMessage(func(*Session, *framing.Message) {})})
+	l, err := e.Listen("127.0.0.1:0", Packets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = e.Close() }()
+	for range 3 {
+		testkit.Eventually(t, e.noTimers.Load, "the ticker to sleep")
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, c) // until IdleTimeout
+		_ = c.Close()
+	}
 }

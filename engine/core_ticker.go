@@ -55,24 +55,56 @@ func (l *lateTick) OnEvent(reactor.Event) { (*core)(l).advance() }
 func (c *core) advance() {
 	c.advanced = c.tick
 	c.wheel.Advance(c.tick, func(t *wheel.Timer[socketConn]) { t.Owner.onTimer() })
-	c.timers.Store(int64(c.wheel.Len()))
+	c.countTimers()
 }
 
-// runTicker ticks the cores that have timers, until the engine stops.
+// countTimers stores the number of armed timers for the ticker, and wakes it for the first.
+// On the loop.
+func (c *core) countTimers() {
+	n := int64(c.wheel.Len())
+	c.timers.Store(n)
+	if e := c.engine; n > 0 && e.noTimers.Load() && e.noTimers.CompareAndSwap(true, false) {
+		e.tick <- struct{}{}
+	}
+}
+
+// runTicker ticks the cores that have timers, until the engine stops. It sleeps while no
+// core has any. The first timer after that wakes it: the ticker stores noTimers, then
+// checks the cores; a core stores its timers, then checks noTimers.
 func runTicker(e *Engine) {
 	defer e.running.Done()
 	t := time.NewTicker(tickInterval)
 	defer t.Stop()
 	for {
+		if !e.tickCores() {
+			e.noTimers.Store(true)
+			if !e.tickCores() || !e.noTimers.CompareAndSwap(true, false) {
+				t.Stop()
+				select {
+				case <-e.stop:
+					return
+				case <-e.tick:
+				}
+				t.Reset(tickInterval)
+			}
+		}
 		select {
 		case <-e.stop:
 			return
 		case <-t.C:
 		}
-		for _, c := range e.cores {
-			if c.timers.Load() > 0 && c.ticking.CompareAndSwap(false, true) {
+	}
+}
+
+// tickCores ticks the cores that have timers, and reports whether there are any.
+func (e *Engine) tickCores() (any bool) {
+	for _, c := range e.cores {
+		if c.timers.Load() > 0 {
+			any = true
+			if c.ticking.CompareAndSwap(false, true) {
 				_ = c.loop.Trigger(tickTask, c)
 			}
 		}
 	}
+	return any
 }

@@ -39,9 +39,11 @@ type Engine struct {
 	admitted atomic.Int64 // sessions counted against MaxSessions
 	active   atomic.Int64 // sessions, from accept or Open until OnClose has returned, and refused ones
 	robin    atomic.Uint32
-	draining atomic.Bool // no new sessions
-	dead     atomic.Bool // the cores are stopping and no longer consume the rings
-	misused  atomic.Bool // a wrong call by the application was logged
+	draining atomic.Bool   // no new sessions
+	dead     atomic.Bool   // the cores are stopping and no longer consume the rings
+	noTimers atomic.Bool   // the ticker sleeps on tick
+	tick     chan struct{} // wakes the ticker; capacity 1
+	misused  atomic.Bool   // a wrong call by the application was logged
 
 	mu        sync.Mutex // guards the fields below
 	made      bool
@@ -61,7 +63,7 @@ type Engine struct {
 // New returns an engine that has not started. The first call of Listen, Dial, Start or
 // Serve reports an invalid Config.
 func New(cfg Config) *Engine {
-	e := &Engine{epoch: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
+	e := &Engine{epoch: time.Now(), tick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	e.err = cfg.Validate()
 	e.cfg = cfg.withDefaults()
 	e.lim = e.cfg.limits()

@@ -86,14 +86,14 @@ func (d *deadlines) arm() {
 	} else {
 		k.wheel.Schedule(&d.timer, next)
 	}
-	k.timers.Store(int64(k.wheel.Len()))
+	k.countTimers()
 }
 
 // disarm cancels the timer for good.
 func (d *deadlines) disarm() {
 	c := d.timer.Owner
 	c.core().wheel.Cancel(&d.timer)
-	c.core().timers.Store(int64(c.core().wheel.Len()))
+	c.core().countTimers()
 }
 
 // idleEnds returns the tick at which the session has been idle for too long, or 0.
