@@ -17,6 +17,9 @@ import (
 //	quic://host:port      packets over QUIC
 //	unix:///path          packets over a Unix socket; unix:@name for an abstract one
 //
+// The path of a ws or wss URL must be one of wsupgrade.Packets: a plain path has no
+// requests. For a plain path use Engine.Dial with wsupgrade.New(wsupgrade.Plain(path)).
+//
 // It blocks until the client is ready, ctx ends, or engine.DefaultHandshakeTimeout
 // has passed. It may be called from any goroutine, but not from a callback of an
 // engine's Handler. The caller must close the client, unless its session has ended

@@ -22,6 +22,20 @@ const maxRefusing = 64
 
 // admit counts a new session of a peer at addr, or returns the reason to refuse it.
 func (e *Engine) admit(addr netip.Addr) error {
+	if err := e.admitDialed(); err != nil {
+		return err
+	}
+	err := e.admission.enter(&e.cfg, addr)
+	if err != nil {
+		e.admitted.Add(-1)
+	}
+	return err
+}
+
+// admitDialed is admit for a session that this side dials. The limits of addresses and of
+// the accept rate do not apply: else the clients of an address could keep this side from
+// dialing it. release undoes it with the zero address.
+func (e *Engine) admitDialed() error {
 	if e.draining.Load() {
 		return ErrShutdown
 	}
@@ -29,11 +43,7 @@ func (e *Engine) admit(addr netip.Addr) error {
 		e.admitted.Add(-1)
 		return errMaxSessions
 	}
-	err := e.admission.enter(&e.cfg, addr)
-	if err != nil {
-		e.admitted.Add(-1)
-	}
-	return err
+	return nil
 }
 
 // release undoes admit.
@@ -62,6 +72,8 @@ func (e *Engine) refuse(refusal error, l *Listener, addr netip.Addr) {
 		return
 	case l != nil:
 		e.admission.endHandshake()
+	default:
+		addr = netip.Addr{}
 	}
 	e.release(addr)
 }

@@ -131,8 +131,8 @@ type Config struct {
 	// 1,048,576; negative means no bound.
 	MaxSessions int
 
-	// MaxSessionsPerAddr bounds the sessions of one remote IP address. 0 means
-	// no bound.
+	// MaxSessionsPerAddr bounds the accepted sessions of one remote IP address. 0
+	// means no bound. Dialed sessions do not count.
 	MaxSessionsPerAddr int
 
 	// MaxHandshakes bounds the accepted connections that are not open yet, on all

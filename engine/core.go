@@ -250,7 +250,7 @@ func (c *core) wakeWaiters() {
 
 // leave undoes the admission of a session and forgets it.
 func (c *core) leave(s *Session) {
-	c.engine.release(s.remote.Addr())
+	c.engine.release(s.admittedAddr())
 	c.forget(s)
 }
 

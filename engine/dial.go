@@ -113,13 +113,13 @@ func control(c syscall.RawConn, opts *reactor.Options, tcp bool) error {
 
 // attachDialed hands a connected socket to a core and waits until its session is open.
 func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest []byte, t *transportStats) (*Session, error) {
-	if err := e.admit(remote.Addr()); err != nil {
+	if err := e.admitDialed(); err != nil {
 		reactor.Close(fd)
 		return nil, err
 	}
 	if !e.beginSession() {
 		reactor.Close(fd)
-		e.release(remote.Addr())
+		e.release(netip.Addr{})
 		return nil, ErrShutdown
 	}
 	s, c := newSocketSession(e, fd, remote)

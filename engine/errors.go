@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"github.com/millrace/millrace/framing"
 )
@@ -102,10 +103,21 @@ func (e closedError) Error() string { return string(e) }
 func (e closedError) Is(target error) bool { return target == ErrClosed || target == net.ErrClosed }
 
 // Retryable reports whether another attempt on a new connection may succeed. It is
-// true for a lost, refused, timed-out or shut-down connection, and false if the same
-// attempt would fail in the same way (a protocol error, a message too large).
+// true for a lost, refused, timed-out or shut-down connection, also if Dial could not
+// reach the peer. It is false if the same attempt would fail in the same way (a protocol
+// error, a message too large), and if a context has ended. A peer that refuses a message
+// over TCP does not send its reason, and the error is ErrPeerClosed: bound the attempts.
 func Retryable(err error) bool {
-	for _, e := range [...]error{ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout, ErrPartialTimeout,
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	var name *net.DNSError
+	if errors.As(err, &name) {
+		return !name.IsNotFound
+	}
+	for _, e := range [...]error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.ETIMEDOUT,
+		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ENOENT, // no Unix socket of that name
+		ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout, ErrPartialTimeout,
 		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout} {
 		if errors.Is(err, e) {
 			return true

@@ -27,15 +27,18 @@ type linkConn struct {
 
 // openLink makes a session from a Transport's connection.
 func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
-	if info.Admitted {
+	var err error
+	switch {
+	case info.Admitted:
 		e.admission.endHandshake()
-	} else if err := e.admit(info.Remote.Addr()); err != nil {
+	case info.Dialed:
+		err = e.admitDialed()
+	default:
+		err = e.admit(info.Remote.Addr())
+	}
+	if err != nil {
 		e.countRefused(err, info.Remote, h.listener)
 		return nil, err
-	}
-	if !e.beginSession() {
-		e.release(info.Remote.Addr())
-		return nil, ErrShutdown
 	}
 	k := e.nextCore()
 	s := &Session{
@@ -47,12 +50,16 @@ func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
 	if info.Dialed {
 		s.listener = nil
 	}
+	if !e.beginSession() {
+		e.release(s.admittedAddr())
+		return nil, ErrShutdown
+	}
 	if k.inline {
 		c.lock = newCallbackLock()
 	}
 	s.out.Init(&e.lim)
 	if !k.slots.add(k.index, s) {
-		e.release(info.Remote.Addr())
+		e.release(s.admittedAddr())
 		e.sessionGone()
 		e.countRefused(errNoSlot, info.Remote, h.listener)
 		return nil, errNoSlot

@@ -108,6 +108,14 @@ func (s *Session) TLS() *tls.ConnectionState { return s.conn.tlsState() }
 // Dialed reports whether this side opened the connection.
 func (s *Session) Dialed() bool { return s.listener == nil }
 
+// admittedAddr returns the address that s counts against: none if this side dialed.
+func (s *Session) admittedAddr() netip.Addr {
+	if s.Dialed() {
+		return netip.Addr{}
+	}
+	return s.remote.Addr()
+}
+
 // NextID returns the next ID for a message that this side originates, counting from 1
 // and never 0. Send and package mux share the counter, so the IDs of one side's messages
 // are unique until 2^32 have been used.

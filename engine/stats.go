@@ -115,6 +115,12 @@ func (c *reasonCounts) addTo(m map[string]uint64) {
 }
 
 // Stats is a snapshot of an engine's counters, which start when the engine is made.
+//
+// The reasons in Refused and Closed are the names of the error variables, in lower case:
+// too_large, handshake_timeout, idle_timeout, partial_timeout, write_timeout,
+// slow_consumer, handler_panic, tls_handshake, protocol_error, peer_closed,
+// connection_lost, shutdown, refused, closed; the limits that refuse connections:
+// max_sessions, max_sessions_per_addr, max_handshakes, accept_rate; and other.
 type Stats struct {
 	Active       int64             // sessions now, including those in their handshake
 	Accepted     uint64            // connections accepted on stream listeners

@@ -40,7 +40,9 @@ func Packets(path string) Option {
 
 // Plain adds a path on which every WebSocket message is one OneWay Message with ID
 // 0, in both directions. Message.Text is set for text messages, which must be valid
-// UTF-8 in both directions, and not for binary messages.
+// UTF-8 in both directions, and not for binary messages. Session.Send sends binary
+// messages; send text with Session.SendMessage and Message.Text, which sessions of other
+// protocols ignore.
 func Plain(path string) Option {
 	return func(p *Protocol) { p.add(route{path: path, plain: true}) }
 }
