@@ -25,7 +25,9 @@ import (
 func TestOneWriteARequest(t *testing.T) {
 	const window = 4
 	size := framing.PacketHeaderSize + DefaultSize
-	cfg := Config{URL: "tcp://127.0.0.1:1", Separate: true, Sessions: 1, InFlight: window, Duration: 50 * time.Millisecond, Warmup: -1}.withDefaults()
+	cfg := Config{
+		URL: "tcp://127.0.0.1:1", Separate: true, Sessions: 1, InFlight: window, Duration: 50 * time.Millisecond, Warmup: -1,
+	}.withDefaults()
 	script, err := newScript(cfg, target{scheme: "tcp"})
 	if err != nil {
 		t.Fatal(err)

@@ -61,7 +61,8 @@ func blocking(ctx context.Context, log *progress, set blockingSettings) (*report
 		column{"messages", perSecond}, column{"p50", nanos}, column{"p99", nanos}, column{"p99.9", nanos}, column{columnP99, plainRatio},
 		column{"sleeps", count}, column{"client CPUs", count})
 	near := r.addTable(fmt.Sprintf("the core of the sleeping handler, medians of %d in a round", set.probes),
-		column{columnFull, nanos}, column{columnBurst, nanos}, column{columnOwn, nanos}, column{columnOther, nanos}, column{columnDeadline, nanos})
+		column{columnFull, nanos}, column{columnBurst, nanos}, column{columnOwn, nanos},
+		column{columnOther, nanos}, column{columnDeadline, nanos})
 	for _, c := range blockingContestants {
 		for _, name := range []string{c.name + ", without", c.name + ", with"} {
 			far.addRow(name)
@@ -94,8 +95,10 @@ func blocking(ctx context.Context, log *progress, set blockingSettings) (*report
 	r.note("rest of a full socket: %d KiB wait for a session; the time until all are there, from when it reads", probeFill>>10)
 	r.note("burst read: a session sends %d KiB of requests; the time until its system has accepted them", probeBurst*probeEach>>10)
 	r.note("own reply before: a request and the sleep's in one write of one session; the time until the first reply")
-	r.note("other's reply before: a request, and then the sleep's of another session, wait for a sleep of %v, in each row; the time from its end to the first reply", probeShort)
-	r.note("deadline late: time from HandshakeTimeout to the end of a connection without a handshake; up to %v by the resolution of deadlines", deadlineTicks)
+	r.note("other's reply before: a request, and then the sleep's of another session, wait for a sleep of %v, in each row; "+
+		"the time from its end to the first reply", probeShort)
+	r.note("deadline late: time from HandshakeTimeout to the end of a connection without a handshake; "+
+		"up to %v by the resolution of deadlines", deadlineTicks)
 	return r, nil
 }
 
@@ -121,7 +124,8 @@ func blockingGoals(r *report, far, near *table) {
 		return slices.IndexFunc(t.Columns, func(c column) bool { return c.Name == name })
 	}
 	ratio := median(far.Rows[with].Cells[column(far, columnP99)])
-	r.addGoal(fmt.Sprintf("workers: p99 on other cores at most %gx of that without", blockingP99), human(ratio, plainRatio), ratio <= blockingP99)
+	r.addGoal(fmt.Sprintf("workers: p99 on other cores at most %gx of that without", blockingP99),
+		human(ratio, plainRatio), ratio <= blockingP99)
 	for _, name := range []string{columnFull, columnBurst, columnOwn, columnOther} {
 		i := column(near, name)
 		more := median(near.Rows[with].Cells[i]) - median(near.Rows[without].Cells[i])

@@ -45,7 +45,8 @@ func sleepAndAnswer(s *engine.Session, m *framing.Message) {
 
 // fillRequest is a message whose reply has size bytes of payload, and the reply.
 func fillRequest(id uint32, size int) (request, reply []byte) {
-	request = mustPacket(&framing.Message{Type: framing.Request, ID: id, BizType: fillBiz, Payload: binary.BigEndian.AppendUint32(nil, uint32(size))})
+	request = mustPacket(&framing.Message{Type: framing.Request, ID: id, BizType: fillBiz,
+		Payload: binary.BigEndian.AppendUint32(nil, uint32(size))})
 	return request, mustPacket(&framing.Message{Type: framing.Response, ID: id, BizType: fillBiz, Payload: broadcastPayload(size, id)})
 }
 

@@ -45,7 +45,8 @@ func TestWrite(t *testing.T) {
 	}
 	runSmall(t, "slow", "--sessions", "10", "--rounds", "1", "--duration", "50ms", "--write", file)
 	got, err := os.ReadFile(file)
-	if err != nil || !bytes.HasPrefix(got, []byte("by hand\n"+by+"## Scenario slow\n")) || !bytes.HasSuffix(got, []byte("\n<!-- end slow -->\nmore\n")) {
+	if err != nil || !bytes.HasPrefix(got, []byte("by hand\n"+by+"## Scenario slow\n")) ||
+		!bytes.HasSuffix(got, []byte("\n<!-- end slow -->\nmore\n")) {
 		t.Errorf("%v, %s", err, got)
 	}
 	var stdout, stderr bytes.Buffer
