@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -19,24 +20,30 @@ import (
 
 const benchPayload = 64 // bytes
 
+// benchServers are the servers that benchServer starts.
+var benchServers = []string{"workers", "inline", "coalescing", "each"}
+
+// benchServer starts an echo server and returns its address.
+func benchServer(b *testing.B, kind string) string {
+	switch kind {
+	case "workers":
+		return serve(b, engine.Config{Handler: echo}, Config{}).addr
+	case "inline":
+		return serve(b, engine.Config{Handler: echo, Dispatch: engine.Inline}, Config{}).addr
+	default:
+		return handWritten(b, kind == "coalescing")
+	}
+}
+
 // BenchmarkEcho compares Millrace with echo servers written by hand on quic-go:
 // one that answers each read in one write, and one that writes each message. The
 // client, on the same CPUs, is the same for all, and checks every reply. Compare
 // medians of several runs with -count 1, which take turns.
 func BenchmarkEcho(b *testing.B) {
 	for _, load := range []struct{ streams, inFlight int }{{1, 256}, {64, 1}, {64, 16}, {1, 1}} {
-		for _, kind := range []string{"workers", "inline", "coalescing", "each"} {
+		for _, kind := range benchServers {
 			b.Run(fmt.Sprintf("%dx%d/%s", load.streams, load.inFlight, kind), func(b *testing.B) {
-				var addr string
-				switch kind {
-				case "workers":
-					addr = serve(b, engine.Config{Handler: echo}, Config{}).addr
-				case "inline":
-					addr = serve(b, engine.Config{Handler: echo, Dispatch: engine.Inline}, Config{}).addr
-				default:
-					addr = handWritten(b, kind == "coalescing")
-				}
-				q := raw(b, addr, nil, ALPN)
+				q := raw(b, benchServer(b, kind), nil, ALPN)
 				b.ReportAllocs()
 				b.ResetTimer()
 				before := cpuTime()
@@ -49,6 +56,43 @@ func BenchmarkEcho(b *testing.B) {
 					wg.Go(func() {
 						if err := askAndCheck(q, n, load.inFlight); err != nil {
 							b.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+				b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/msg")
+			})
+		}
+	}
+}
+
+// BenchmarkStreamPerPacket compares servers whose clients open a stream for each
+// Request, and finish it: the pattern of msgtrans up to 1.0.2. Each connection has
+// one request in flight. The metric cpu-ns/msg includes the client.
+func BenchmarkStreamPerPacket(b *testing.B) {
+	for _, connections := range []int{1, 100} {
+		for _, kind := range benchServers {
+			b.Run(fmt.Sprintf("%dx1/%s", connections, kind), func(b *testing.B) {
+				addr := benchServer(b, kind)
+				clients := make([]*quic.Conn, connections)
+				for i := range clients {
+					clients[i] = raw(b, addr, nil, ALPN)
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				before := cpuTime()
+				var left atomic.Int64
+				left.Store(int64(b.N))
+				var wg sync.WaitGroup
+				for _, q := range clients {
+					wg.Go(func() {
+						reply := make([]byte, 1<<10)
+						for left.Add(-1) >= 0 {
+							if err := askOnce(q, uint32(left.Load()), reply); err != nil {
+								b.Error(err)
+								return
+							}
 						}
 					})
 				}
@@ -106,6 +150,28 @@ func askAndCheck(q *quic.Conn, n, inFlight int) error {
 	return s.Close()
 }
 
+// askOnce sends a request on a stream of its own, finishes the stream, and checks
+// that the reply is all that follows. It reads into buf.
+func askOnce(q *quic.Conn, id uint32, buf []byte) error {
+	s, err := q.OpenStreamSync(context.Background())
+	if err != nil {
+		return err
+	}
+	m := framing.Message{Type: framing.Request, ID: id, Payload: buf[:benchPayload]}
+	b, _ := framing.AppendPacket(make([]byte, 0, framing.PacketHeaderSize+benchPayload), &m)
+	if _, err := s.Write(b); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	n, err := io.ReadFull(s, buf)
+	if !errors.Is(err, io.ErrUnexpectedEOF) || n != len(b) || binary.BigEndian.Uint32(buf[4:]) != id || buf[2] != 2 {
+		return fmt.Errorf("the reply is % x, %v", buf[:n], err)
+	}
+	return nil
+}
+
 // handWritten is an echo server on plain quic-go.
 func handWritten(b *testing.B, coalesce bool) string {
 	l, err := quic.ListenAddr("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{developmentCertificate(b)}, NextProtos: []string{ALPN}}, nil)
@@ -133,9 +199,13 @@ func handWritten(b *testing.B, coalesce bool) string {
 	return l.Addr().String()
 }
 
+var answerBuffers = sync.Pool{New: func() any { return &[2][]byte{make([]byte, 64<<10), make([]byte, 0, 64<<10)} }}
+
 // answer reads requests and writes responses.
 func answer(s *quic.Stream, coalesce bool) {
-	buf, out, n := make([]byte, 64<<10), make([]byte, 0, 64<<10), 0
+	both := answerBuffers.Get().(*[2][]byte)
+	defer answerBuffers.Put(both)
+	buf, out, n := both[0], both[1], 0
 	var m framing.Message
 	for {
 		k, err := s.Read(buf[n:])
