@@ -96,7 +96,7 @@ func (e *Engine) make() error {
 // may ignore the error of Listen. A later Listen that succeeds clears it. Start does
 // not wait for connections.
 //
-// While the engine runs, GOMAXPROCS is higher by the number of its loops and workers:
+// While the engine runs, GOMAXPROCS is higher by the number of its threads that poll:
 // they sleep in system calls, and the scheduler would count them as running. With
 // several engines in a process the largest number counts. After the last engine has
 // closed, GOMAXPROCS is restored, and the runtime's automatic updates if they were on.
@@ -134,13 +134,14 @@ func (e *Engine) start() error {
 	return nil
 }
 
-// sleepers returns how many of the engine's goroutines sleep in system calls: two threads
-// of a core, or one in Inline dispatch, the acceptor, and the watch.
+// sleepers returns how many of the engine's goroutines often sleep in system calls: one
+// thread a core, two if the reader always reads, and the acceptor.
 func (e *Engine) sleepers() int {
-	if e.cfg.Dispatch == Inline {
-		return len(e.cores) + 1
+	n := len(e.cores)
+	if c := e.cores[0]; !c.inline && c.shared == nil {
+		n *= 2
 	}
-	return 2*len(e.cores) + 2
+	return n + 1
 }
 
 // Serve starts the engine and serves until ctx ends; then it shuts down within
