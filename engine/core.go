@@ -87,6 +87,7 @@ type eventLoop interface {
 	Write(fd int, b []byte) (int, error)
 	Writev(fd int, bufs [][]byte) (int, error)
 	ShutdownWrite(fd int)
+	ShutdownBoth(fd int)
 	CloseFD(fd int)
 }
 
@@ -231,6 +232,7 @@ func (c *core) stall(conn *socketConn) {
 // finds the ring full again is queued again.
 func resumeStalledTask(arg any) error {
 	c := arg.(*core)
+	c.byRing = true // else a slow callback of one would delay the others
 	queue := c.stalledQueue
 	c.stalledQueue = nil
 	for _, conn := range queue {

@@ -74,6 +74,9 @@ func TestReaderLeavesTheHandledSessionAlone(t *testing.T) {
 				if f.closed > 0 || f.conn.stage == stageGone {
 					t.Error("closed under the callback")
 				}
+				if f.cut != (name == "abort") {
+					t.Error("the peer sees the end: ", f.cut)
+				}
 				if !bytes.Equal(msg.Payload, payload(0, 100)) {
 					t.Error("the payload has changed")
 				}
@@ -130,6 +133,30 @@ func TestReaderServesTheNeighbours(t *testing.T) {
 	f.sendPackets(2)
 	if *handled != 3 || idle.session.closing.Load() != closingAll {
 		t.Errorf("%d of 3 messages were handled, the end came %d", *handled, idle.session.closing.Load())
+	}
+}
+
+// TestStalledSessionsDoNotWaitForACallback resumes two stalled sessions: the callback of
+// the one must find the other resumed.
+func TestStalledSessionsDoNotWaitForACallback(t *testing.T) {
+	var other *socketConn
+	f, handled := onTakeOver(t, func(*fakeSession, *framing.Message) {
+		if other.backlog&waiting != 0 {
+			t.Error("a stalled session waits for the callback")
+		}
+	})
+	first := f.fakeLoop.conn
+	other = f.neighbour()
+	f.fakeLoop.conn = first
+	f.run()
+	f.in, _ = framing.AppendPacket(nil, &framing.Message{Payload: make([]byte, 100)})
+	f.core.stalled.Store(true)
+	f.conn.OnEvent(reactor.Readable)
+	f.core.stalled.Store(true)
+	other.OnEvent(reactor.Readable)
+	f.run()
+	if *handled != 1 {
+		t.Errorf("%d messages were handled", *handled)
 	}
 }
 

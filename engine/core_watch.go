@@ -54,8 +54,8 @@ func runWatch(e *Engine) {
 func (e *Engine) look(seen []uint64) (active bool) {
 	for i, c := range e.cores {
 		w := c.roles.Load()
-		if w != seen[i] {
-			seen[i] = w
+		if turn := w &^ roleMask; turn != seen[i] {
+			seen[i] = turn
 			active = true
 			continue
 		}

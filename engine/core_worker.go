@@ -36,8 +36,9 @@ func lockThread() { runtime.LockOSThread() }
 // consume handles the ring until the engine stops, for a worker that never reads.
 func (c *core) consume() {
 	for {
-		for c.consumer.batch() {
+		for c.ring.Ready() {
 			c.nextTurn()
+			c.consumer.batch()
 		}
 		if c.stopping.Load() && c.ring.Empty() {
 			return

@@ -213,7 +213,9 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 
 // shutdownTask ends the sessions of a core after their messages.
 func shutdownTask(arg any) error {
-	arg.(*core).slots.all(func(s *Session) bool {
+	c := arg.(*core)
+	c.byRing = true // else a slow callback of one would delay the others
+	c.slots.all(func(s *Session) bool {
 		s.conn.drain()
 		return true
 	})

@@ -26,6 +26,7 @@ type fakeLoop struct {
 	writeErr error
 	out      []byte // taken by the socket
 	shut     bool   // our side was shut
+	cut      bool   // both sides were
 	closed   int    // times that the descriptor was closed
 	early    bool   // it was closed before the peer's end was read
 
@@ -93,6 +94,8 @@ func (l *fakeLoop) ShutdownWrite(int) {
 	}
 	l.shut = true
 }
+
+func (l *fakeLoop) ShutdownBoth(int) { l.cut = true }
 
 func (l *fakeLoop) Read(_ int, b []byte) (int, error) {
 	if l.closed > 0 {

@@ -202,9 +202,15 @@ func settleTask(arg any) error {
 }
 
 // settle makes the next steps of an ending session: it sets the linger deadline, reads to
-// the peer's end, and finally destroys the connection. On the loop.
+// the peer's end, and finally destroys the connection. While the worker handles the
+// session's messages in place, it only lets the peer see an end that cannot wait. On the
+// loop.
 func (c *socketConn) settle() {
-	if c.stage == stageGone || c.backlog&handling != 0 {
+	if c.stage == stageGone {
+		return
+	}
+	if c.backlog&handling != 0 {
+		c.cutHandled()
 		return
 	}
 	s, linger := c.session, c.core().engine.cfg.LingerTimeout
@@ -227,6 +233,18 @@ func (c *socketConn) settle() {
 		c.startDeadline(deadlineLinger, max(linger, 1))
 		c.stopInput(inputDraining)
 		c.discardInput()
+	}
+}
+
+// cutHandled shuts the socket of an aborted session whose callback is running. The worker
+// settles the rest.
+func (c *socketConn) cutHandled() {
+	s := c.session
+	s.out.mu.Lock()
+	cut := s.phase == phaseEnded && !c.outputState().writing()
+	s.out.mu.Unlock()
+	if cut {
+		c.core().loop.ShutdownBoth(c.sock.FD)
 	}
 }
 

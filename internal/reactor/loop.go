@@ -167,7 +167,7 @@ func (l *Loop) dispatch(fd int, ev Event) {
 	}
 }
 
-// Read, Write, Writev, ShutdownWrite and CloseFD are the system calls on a stream
+// Read, Write, Writev, ShutdownWrite, ShutdownBoth and CloseFD are the system calls on a stream
 // socket of the loop. They may be called from any goroutine and do not block.
 
 // Read reads into b. At the end of the stream it returns 0 and nil.
@@ -181,6 +181,9 @@ func (l *Loop) Writev(fd int, bufs [][]byte) (int, error) { return Writev(fd, bu
 
 // ShutdownWrite ends the sending side.
 func (l *Loop) ShutdownWrite(fd int) { ShutdownWrite(fd) }
+
+// ShutdownBoth ends both sides. The peer sees the end, and the descriptor stays open.
+func (l *Loop) ShutdownBoth(fd int) { ShutdownBoth(fd) }
 
 // CloseFD closes a descriptor.
 func (l *Loop) CloseFD(fd int) { Close(fd) }

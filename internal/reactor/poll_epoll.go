@@ -94,6 +94,11 @@ func (p *poller) ring() error {
 	if !p.woken.CompareAndSwap(0, 1) {
 		return nil
 	}
+	return p.signal()
+}
+
+// signal makes the next poll, or the present one, return.
+func (p *poller) signal() error {
 	one := [8]byte{1} // the counter's byte order doesn't matter
 	_, err := unix.Write(p.wake, one[:])
 	return os.NewSyscallError("write", err)
@@ -160,10 +165,11 @@ func (l *Loop) Substitute() error {
 }
 
 // Recall makes Substitute return after the event or task that it is handling. It may be
-// called from any goroutine and does not block.
+// called from any goroutine and does not block. It always wakes the loop: a goroutine that
+// is about to do so, and marks it as woken, may not run for a while.
 func (l *Loop) Recall() {
 	l.poller.recalled.Store(true)
-	_ = l.poller.ring()
+	_ = l.poller.signal()
 }
 
 // Recalled is to be called when Substitute has returned, before another one.

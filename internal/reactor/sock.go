@@ -110,6 +110,9 @@ func Write(fd int, b []byte) (int, error) {
 // written before, and then the end of the stream.
 func ShutdownWrite(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
 
+// ShutdownBoth ends both sides of the connection.
+func ShutdownBoth(fd int) { _ = unix.Shutdown(fd, unix.SHUT_RDWR) }
+
 // Close closes fd.
 func Close(fd int) { _ = unix.Close(fd) }
 

@@ -1,0 +1,5 @@
+//go:build !linux || poll_opt
+
+package engine_test
+
+const takesOver = false
