@@ -27,7 +27,8 @@ type core struct {
 	// From producers to the consumer.
 	ring         *ring.Ring
 	parker       ring.Parker // parks a worker that never reads
-	drainAsked   atomic.Bool // the loop was triggered to drain the ring
+	drainAsked   atomic.Bool // inline: the loop was triggered to drain the ring
+	asleep       atomic.Bool // shared: the worker sleeps in the poller, or is about to
 	large        largeTable
 	share        int // bytes; a message with a larger record is passed by reference
 	stopping     atomic.Bool
@@ -168,15 +169,17 @@ func (c *core) runLoop() {
 	}
 }
 
-// wake makes the consumer check the ring. A worker that does not read is awake, and checks
-// it before it reads.
+// wake makes the consumer check the ring.
 func (c *core) wake() {
 	switch {
 	case c.inline:
 	case c.shared == nil:
 		c.parker.Wake()
 		return
-	case c.roles.Load()&roleMask != workerReads:
+	default:
+		if c.asleep.Load() && c.asleep.CompareAndSwap(true, false) {
+			_ = c.loop.Trigger(noTask, nil)
+		}
 		return
 	}
 	if !c.drainAsked.Load() && c.drainAsked.CompareAndSwap(false, true) {
@@ -184,12 +187,14 @@ func (c *core) wake() {
 	}
 }
 
-// drainTask consumes the ring on the loop, one batch at a time. Without Inline dispatch it
-// only ends the sleep: RoundEnds consumes the ring.
+// noTask ends the loop's sleep.
+func noTask(any) error { return nil }
+
+// drainTask consumes the ring of an inline core on the loop, one batch at a time.
 func drainTask(arg any) error {
 	c := arg.(*core)
 	c.drainAsked.Store(false)
-	if c.inline && c.consumer.batch() {
+	if c.consumer.batch() {
 		c.loop.Again((*ringDrain)(c))
 	}
 	return nil

@@ -25,10 +25,10 @@ import "github.com/millrace/millrace/internal/reactor"
 // makes the reader leave it alone. The atomic operations on roles order the accesses of
 // the two threads.
 //
-// No message stays in the ring without a wake-up. The worker checks the ring after it has
-// taken the reading back and before it sleeps in the poller. Messages that the loop puts
-// there come before that check. Other goroutines trigger a task in the loop after they
-// have put theirs, which ends the sleep.
+// No message stays in the ring without a wake-up. Before the worker sleeps in the poller it
+// stores asleep, and then checks the ring. Other goroutines put their message into the
+// ring, and then check asleep: if it is set, they trigger a task in the loop, which ends
+// the sleep. Messages that the loop itself puts there come before the worker's check.
 //
 // Where the poller cannot be handed over (see reactor.RunRounds), the reader always reads.
 const (
@@ -59,14 +59,23 @@ func (c *core) RoundBegins() {
 	if c.late.Load() { // of the last turn
 		c.late.Store(false)
 	}
+	if c.asleep.Load() {
+		c.asleep.Store(false)
+	}
+}
+
+// MaySleep implements reactor.Rounds.
+func (c *core) MaySleep() bool {
+	c.asleep.Store(true)
+	return !c.ring.Ready()
 }
 
 // RoundEnds implements reactor.Rounds: it handles the records that the round, or other
 // goroutines, have put into the ring.
 func (c *core) RoundEnds() (more bool) {
 	c.byRing = false
-	for range roundBatches {
-		if !c.ring.Ready() {
+	for batches := range roundBatches {
+		if !c.ring.Ready() && (batches == 0 || !c.moreSoon()) {
 			return false
 		}
 		c.turn += oneTurn
@@ -80,6 +89,17 @@ func (c *core) RoundEnds() (more bool) {
 		c.reclaim(nil)
 	}
 	return c.ring.Ready()
+}
+
+// moreSoon waits for another record for as long as that is cheaper than to sleep and to be
+// woken.
+func (c *core) moreSoon() bool {
+	for range spinRounds {
+		if c.ring.Ready() {
+			return true
+		}
+	}
+	return false
 }
 
 // nextTurn begins another turn while the reader may be reading.

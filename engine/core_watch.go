@@ -9,7 +9,7 @@ import (
 // watchInterval is how long a worker's turn may last before the watch acts. With the
 // time that the kernel takes to wake two threads, a callback stops its core's reading for
 // less than two intervals and a half.
-const watchInterval = 300 * time.Microsecond
+const watchInterval = 400 * time.Microsecond
 
 // watchRest is how many intervals without progress of any worker the watch waits before
 // it sleeps.

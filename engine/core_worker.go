@@ -49,10 +49,8 @@ func (c *core) consume() {
 
 // idle waits for work: first it polls, then it parks.
 func (c *core) idle() {
-	for range spinRounds {
-		if c.ring.Ready() {
-			return
-		}
+	if c.moreSoon() {
+		return
 	}
 	c.parker.Arm()
 	if c.ring.Ready() || c.stopping.Load() {

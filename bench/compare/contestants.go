@@ -34,7 +34,7 @@ type scenario struct {
 	sessions int
 	streams  int  // of each session
 	inFlight int  // requests on each stream
-	half     bool // an open loop at half of the server's rate in a closed loop
+	half     bool // an open loop at half of the best rival's rate in a closed loop
 	separate bool // each session is a client of its own: bench.Config.Separate
 
 	// scheme selects the contestants with this scheme, if a group has several.
@@ -50,7 +50,7 @@ func (s scenario) String() string {
 	case s.scheme != "":
 		return fmt.Sprintf("%s, %d x %d", schemeNames[s.scheme], s.sessions, s.inFlight)
 	case s.half:
-		return fmt.Sprintf("%d sessions, an open loop at half of the server's own rate with %d a session", s.sessions, s.inFlight)
+		return fmt.Sprintf("%d sessions, an open loop at half of the best rival's rate with %d a session", s.sessions, s.inFlight)
 	case s.streams > 1:
 		return fmt.Sprintf("%d x %d streams x %d", s.sessions, s.streams, s.inFlight)
 	}
@@ -211,7 +211,7 @@ var halfOfSaturation = scenario{sessions: 100, streams: 1, inFlight: 1, half: tr
 
 var openGroup = group{
 	name: "open", title: "Open loop, packets over TCP", named: goNet,
-	about: "The intended times are random (Poisson), and latency counts from these. Each server has its own rate, so compare only latencies.",
+	about: "The intended times are random (Poisson), and latency counts from these. All servers are offered the same rate: half of the best rival's in a closed loop.",
 	contestants: append([]contestant{
 		{name: goNet, program: "gonet", scheme: "tcp"},
 		{name: "gnet", program: "gnet", scheme: "tcp"},

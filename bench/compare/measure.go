@@ -30,6 +30,10 @@ func measure(ctx context.Context, g *group, dir string, set settings, progress i
 		servers = append(servers, s)
 	}
 	for _, sc := range g.scenarios {
+		rate, err := offered(ctx, sc, servers, set)
+		if err != nil {
+			return results, fmt.Errorf("%s, %s: %w", g.name, sc, err)
+		}
 		r := result{group: g, scenario: sc, runs: map[string][]sample{}}
 		for round := range set.rounds {
 			fmt.Fprintf(progress, "%s, %s: round %d of %d\n", g.name, sc, round+1, set.rounds)
@@ -37,7 +41,7 @@ func measure(ctx context.Context, g *group, dir string, set settings, progress i
 				if !sc.has(s.contestant) {
 					continue
 				}
-				got, err := s.load(ctx, sc, set)
+				got, err := s.load(ctx, sc, rate, set)
 				if err != nil {
 					if len(r.runs) > 0 {
 						results = append(results, r)
@@ -52,21 +56,38 @@ func measure(ctx context.Context, g *group, dir string, set settings, progress i
 	return results, nil
 }
 
-// load makes one run against s.
-func (s *server) load(ctx context.Context, sc scenario, set settings) (sample, error) {
-	cfg := bench.Config{
+// offered returns the rate of an open loop, in messages a second: half of the best rival's
+// rate in a closed loop, the same for all servers. It is 0 for a closed loop.
+func offered(ctx context.Context, sc scenario, servers []*server, set settings) (rate float64, err error) {
+	if !sc.half {
+		return 0, nil
+	}
+	for _, s := range servers {
+		if s.role == ours {
+			continue
+		}
+		got, err := s.run(ctx, s.config(sc, set))
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", s.name, err)
+		}
+		rate = max(rate, got.rate/2)
+	}
+	return rate, nil
+}
+
+// config returns the load of sc in a closed loop against s.
+func (s *server) config(sc scenario, set settings) bench.Config {
+	return bench.Config{
 		URL: s.url, Raw: s.raw, Insecure: true, Sessions: sc.sessions, Streams: sc.streams, InFlight: sc.inFlight,
 		Separate: sc.separate, Duration: set.duration, Warmup: set.warmup,
 	}
-	if sc.half {
-		if s.most == 0 {
-			got, err := s.run(ctx, cfg)
-			if err != nil {
-				return sample{}, err
-			}
-			s.most = got.rate
-		}
-		cfg.Rate, cfg.Poisson, cfg.InFlight = s.most/2, true, bench.DefaultInFlight
+}
+
+// load makes one run against s, in an open loop if rate is not 0.
+func (s *server) load(ctx context.Context, sc scenario, rate float64, set settings) (sample, error) {
+	cfg := s.config(sc, set)
+	if rate > 0 {
+		cfg.Rate, cfg.Poisson, cfg.InFlight = rate, true, bench.DefaultInFlight
 	}
 	return s.run(ctx, cfg)
 }

@@ -83,7 +83,7 @@ func (r *regime) tryPair(ctx context.Context, sides [2]side, first int, set sett
 		c.args = append(slices.Clone(c.args), "--log-level", "error") // otherwise it warns at each start
 		s, err := start("", c)
 		if err == nil {
-			got[i], err = s.load(ctx, r.scenario, set)
+			got[i], err = s.load(ctx, r.scenario, 0, set)
 			s.stop()
 		}
 		if err != nil {

@@ -19,8 +19,6 @@ type server struct {
 	cmd *exec.Cmd
 	url string
 
-	most float64 // messages a second in a closed loop, once measured
-
 	exited chan struct{} // closed when the process has ended
 }
 

@@ -82,6 +82,9 @@ func Open(table *Table) (*Loop, error) {
 type Rounds interface {
 	// RoundBegins is called after a poll, before the first event.
 	RoundBegins()
+	// MaySleep is called when a poll has found nothing, before the loop sleeps. If it
+	// returns false, the round goes on without events.
+	MaySleep() bool
 	// RoundEnds is called after the round. If it returns true, the next poll does not
 	// sleep.
 	RoundEnds() (more bool)

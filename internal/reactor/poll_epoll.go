@@ -134,7 +134,7 @@ func (l *Loop) rounds(r Rounds) error {
 	defer runtime.UnlockOSThread()
 	p := l.poller
 	for more := false; ; {
-		if err := l.poll(!more); err != nil {
+		if err := l.poll(!more, r); err != nil {
 			return err
 		}
 		if r != nil {
@@ -157,7 +157,7 @@ func (l *Loop) Substitute() error {
 	p := l.poller
 	p.tasksDue = true
 	for l.handle(); !p.recalled.Load() && !p.stopped; l.handle() {
-		if err := l.poll(true); err != nil {
+		if err := l.poll(true, nil); err != nil {
 			return err
 		}
 	}
@@ -176,9 +176,9 @@ func (l *Loop) Recall() {
 func (l *Loop) Recalled() { l.poller.recalled.Store(false) }
 
 // poll begins a round: it gets the next events. If there are none and sleep is set, it
-// sleeps until there are some. A recalled substitute may have left some of its round; then
-// it gets no others.
-func (l *Loop) poll(sleep bool) error {
+// sleeps until there are some, unless r, which may be nil, does not agree. A recalled
+// substitute may have left some of its round; then it gets no others.
+func (l *Loop) poll(sleep bool, r Rounds) error {
 	p := l.poller
 	if p.next < p.ready || p.tasksDue {
 		return nil
@@ -189,7 +189,7 @@ func (l *Loop) poll(sleep bool) error {
 		case err == unix.EINTR:
 		case err != nil:
 			return os.NewSyscallError("epoll_wait", err)
-		case n > 0 || !sleep || l.again.pending():
+		case n > 0 || !sleep || l.again.pending() || timeout == 0 && r != nil && !r.MaySleep():
 			p.next, p.ready = 0, n
 			l.again.begin()
 			return nil

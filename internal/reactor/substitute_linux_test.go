@@ -36,6 +36,7 @@ func newStage(t *testing.T) *stage {
 }
 
 func (*stage) RoundBegins()    {}
+func (*stage) MaySleep() bool  { return true }
 func (*stage) RoundEnds() bool { return false }
 
 // hold holds the loop's goroutine until the test calls release.
