@@ -74,8 +74,8 @@ func (c *core) MaySleep() bool {
 // goroutines, have put into the ring.
 func (c *core) RoundEnds() (more bool) {
 	c.byRing = false
-	for batches := range roundBatches {
-		if !c.ring.Ready() && (batches == 0 || !c.moreSoon()) {
+	for range roundBatches {
+		if !c.ring.Ready() {
 			return false
 		}
 		c.turn += oneTurn
@@ -89,17 +89,6 @@ func (c *core) RoundEnds() (more bool) {
 		c.reclaim(nil)
 	}
 	return c.ring.Ready()
-}
-
-// moreSoon waits for another record for as long as that is cheaper than to sleep and to be
-// woken.
-func (c *core) moreSoon() bool {
-	for range spinRounds {
-		if c.ring.Ready() {
-			return true
-		}
-	}
-	return false
 }
 
 // nextTurn begins another turn while the reader may be reading.

@@ -49,8 +49,10 @@ func (c *core) consume() {
 
 // idle waits for work: first it polls, then it parks.
 func (c *core) idle() {
-	if c.moreSoon() {
-		return
+	for range spinRounds {
+		if c.ring.Ready() {
+			return
+		}
 	}
 	c.parker.Arm()
 	if c.ring.Ready() || c.stopping.Load() {
