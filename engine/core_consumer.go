@@ -27,7 +27,7 @@ type consumer struct {
 	replies Replies
 	collect bool // more messages of the session follow, so its replies are collected
 
-	dirty []*Session // corked: flushed at the end of the batch
+	dirty []*Session // corked: flushed behind their messages
 }
 
 // batch consumes part of the ring and reports whether more may be there.
