@@ -17,8 +17,8 @@ const watchRest = 4
 
 // A watch finds workers that run callbacks in the same turn for a whole interval. It marks
 // them as late, which makes them flush, and wakes their readers. An engine has one, for all
-// its cores. It sleeps while no worker makes progress, and the
-// next callback wakes it. So an idle engine uses no CPU time.
+// its cores. It sleeps while no worker makes progress, and the next callback wakes it. So
+// an idle engine uses no CPU time.
 //
 // The watch does not sleep through a callback: it stores parked, then checks the turns,
 // while a worker stores its turn, then checks for parked (see ring.Parker).

@@ -1,9 +1,10 @@
 // Package engine serves network peers of any transport through one Handler.
 //
-// An Engine has a number of cores. Each core is an event loop that reads its
-// sessions' sockets and decodes their bytes in place, a ring that carries the
-// messages to the worker, and a worker thread, pinned to a CPU, that runs the handler
-// and writes the replies. docs/ARCHITECTURE.md describes the path of a message.
+// An Engine has a number of cores. Each core is a worker thread, pinned to a CPU, that
+// runs an event loop: it reads the sessions' sockets, decodes their bytes in place, runs
+// the handler and writes the replies. If the handler takes long, a second thread runs the
+// event loop, and a ring carries the messages to the worker. docs/ARCHITECTURE.md
+// describes the path of a message.
 package engine
 
 import (

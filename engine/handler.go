@@ -8,9 +8,9 @@ import "github.com/millrace/millrace/framing"
 // OnMessage for each message in the order of arrival, then OnClose once. Callbacks of
 // different sessions run at the same time on different cores. With Dispatch Workers (the
 // default) they run on the worker thread of the session's core, with Inline on its event
-// loop (for a Transport's sessions see Inline). In both cases a callback that blocks
-// delays the other sessions of that core: work that blocks belongs in a goroutine of its
-// own. A panic closes only its own session, with a PanicError.
+// loop (for a Transport's sessions see Inline). A callback that blocks delays the
+// callbacks of that core's other sessions, and with Inline also its reading and writing:
+// work that blocks for long belongs in a goroutine of its own. A panic closes only its own session, with a PanicError.
 type Handler interface {
 	// OnOpen is called when the session can carry messages: after the protocol's
 	// handshake and before the session's first message.
