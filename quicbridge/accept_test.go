@@ -2,13 +2,11 @@ package quicbridge
 
 import (
 	"context"
-	"io"
 	"net"
 	"runtime/metrics"
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
@@ -27,25 +25,20 @@ func goroutinesMade() uint64 {
 func TestStreamPerRequestStartsNoGoroutines(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{})
-		countGoroutines(t, raw(t, srv.addr, nil, ALPN), askOnce)
-		countGoroutines(t, raw(t, srv.addr, nil), askMsgtrans)
-	})
-}
-
-func countGoroutines(t *testing.T, q *quic.Conn, ask func(*quic.Conn, uint32, []byte) error) {
-	t.Helper()
-	buf := make([]byte, 1<<10)
-	const n = 400
-	before := goroutinesMade()
-	for id := range uint32(n) {
-		if err := ask(q, id, buf); err != nil {
-			t.Fatal(err)
+		q := raw(t, srv.addr, nil, ALPN)
+		buf := make([]byte, 1<<10)
+		const n = 400
+		before := goroutinesMade()
+		for id := range uint32(n) {
+			if err := askOnce(q, id, buf); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	// A stream that is accepted before its data has arrived costs one.
-	if made := goroutinesMade() - before; made > n/2 {
-		t.Errorf("%d goroutines were started for %d requests", made, n)
-	}
+		// A stream that is accepted before its data has arrived costs one.
+		if made := goroutinesMade() - before; made > n/2 {
+			t.Errorf("%d goroutines were started for %d requests", made, n)
+		}
+	})
 }
 
 // sieve is a socket that drops large packets on demand.
@@ -61,62 +54,42 @@ func (s *sieve) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return s.PacketConn.WriteTo(b, addr)
 }
 
-// throughSieve connects with plain quic-go through a sieve. Protos nil means no ALPN.
-// The connection ends after testPatience.
-func throughSieve(t *testing.T, addr string, protos ...string) (*quic.Conn, *sieve) {
-	t.Helper()
-	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &sieve{PacketConn: socket}
-	transport := &quic.Transport{Conn: s}
-	t.Cleanup(func() { _ = transport.Close(); _ = socket.Close() })
-	server, err := net.ResolveUDPAddr("udp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := transport.Dial(t.Context(), server, trust(t, protos...), &quic.Config{
-		HandshakeIdleTimeout: testPatience, DisablePathMTUDiscovery: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	end := time.AfterFunc(testPatience, func() { _ = q.CloseWithError(0, "out of patience") })
-	t.Cleanup(func() { end.Stop(); _ = q.CloseWithError(0, "") })
-	return q, s
-}
-
 // TestIncompleteStreamDelaysNoOther: a stream whose end has arrived and whose start is
 // lost does not keep other streams from being accepted.
 func TestIncompleteStreamDelaysNoOther(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		srv := serve(t, engine.Config{Dispatch: d, Handler: echo}, Config{})
-		for _, c := range []struct {
-			protos []string
-			ask    func(*quic.Conn, uint32, []byte) error
-			open   func(*quic.Conn) (io.WriteCloser, error)
-		}{
-			{[]string{ALPN}, askOnce, func(q *quic.Conn) (io.WriteCloser, error) { return q.OpenStream() }},
-			{nil, askMsgtrans, func(q *quic.Conn) (io.WriteCloser, error) { return q.OpenUniStream() }},
-		} {
-			q, wire := throughSieve(t, srv.addr, c.protos...)
-			buf := make([]byte, 1<<10)
-			if err := c.ask(q, 1, buf); err != nil {
-				t.Fatal(err)
-			}
-			wire.closed.Store(true)
-			torn, err := c.open(q)
-			if err != nil {
-				t.Fatal(err)
-			}
-			send(t, torn, request(t, 2, string(make([]byte, 2000))))
-			_ = torn.Close()
-			for range 3 {
-				if err := c.ask(q, 3, buf); err != nil {
-					t.Fatal(err)
-				}
-			}
+		socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
 		}
+		wire := &sieve{PacketConn: socket}
+		transport := &quic.Transport{Conn: wire}
+		t.Cleanup(func() { _ = transport.Close(); _ = socket.Close() })
+		server, err := net.ResolveUDPAddr("udp", srv.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q, err := transport.Dial(t.Context(), server, trust(t, ALPN), &quic.Config{
+			HandshakeIdleTimeout: testPatience, DisablePathMTUDiscovery: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = q.CloseWithError(0, "") }()
+		ask(t, q)
+		wire.closed.Store(true)
+		torn := open(t, q)
+		send(t, torn, request(t, 1, string(make([]byte, 2000))))
+		_ = torn.Close()
+		for range 3 {
+			s := open(t, q)
+			send(t, s, request(t, 2, "x"))
+			_ = s.Close()
+			expect(t, s, framing.Response, 2, "x")
+			expectEOF(t, s)
+		}
+		wire.closed.Store(false)
+		expect(t, torn, framing.Response, 1, string(make([]byte, 2000)))
 	})
 }
 

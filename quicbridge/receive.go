@@ -65,7 +65,7 @@ const acceptPatience = time.Millisecond
 // which it has ended. first is set before the first data.
 func (st *stream) awaitData(first bool) error {
 	q, one := st.quic, st.in.one[:]
-	if first && st.in.accepting && sizeKnown(q) {
+	if first && st.in.accepting && st.sizeKnown() {
 		_ = q.SetReadDeadline(time.Now().Add(acceptPatience)) // it never fails
 		_, err := q.Peek(one)
 		_ = q.SetReadDeadline(time.Time{})
@@ -80,9 +80,9 @@ func (st *stream) awaitData(first bool) error {
 
 // sizeKnown reports whether the peer has finished or reset the stream. Its data may
 // still be incomplete.
-func sizeKnown(q interface{ SetReceiveFinalSizeCallback(func(int64)) }) bool {
+func (st *stream) sizeKnown() bool {
 	var known atomic.Bool
-	q.SetReceiveFinalSizeCallback(func(int64) { known.Store(true) }) // it is called at once, or later
+	st.quic.SetReceiveFinalSizeCallback(func(int64) { known.Store(true) }) // it is called at once, or later
 	return known.Load()
 }
 

@@ -21,8 +21,8 @@ var (
 )
 
 // stream is a bidirectional stream, or the sending half of a msgtrans connection.
-// One goroutine reads it (see receive.go), and one writes it while writing has to
-// wait (see write.go).
+// It has one reader goroutine (see receive.go), and one writer goroutine while
+// there are bytes to write.
 type stream struct {
 	conn *conn
 	out  engine.Outbox
@@ -40,9 +40,8 @@ type stream struct {
 	replies engine.Replies // collected by the reader
 
 	// Used only by the goroutine that writes.
-	direct   int              // bytes that tryWrite wrote since the last Stream.Write
-	uni      *quic.SendStream // for msgtrans: opened for the next packet; else nil
-	deadline time.Time        // set for Stream.Write; zero for none
+	direct   int       // bytes that tryWrite wrote since the last Stream.Write
+	deadline time.Time // set for Stream.Write; zero for none
 
 	dirty atomic.Bool // in conn.dirty; written under conn.mu
 
@@ -157,34 +156,26 @@ const (
 // Under conn.mu.
 func (st *stream) writeDirectly() bool {
 	c := st.conn
-	if st.quic == nil && !c.compat || c.phase != phaseOpen {
+	if st.quic == nil || c.phase != phaseOpen {
 		return false
 	}
 	defer c.wake.Broadcast()
 	for {
 		b := st.out.Next()
-		n := 0
 		switch {
-		case len(b) == 0:
-		case c.compat:
-			n = st.tryWritePacket(b)
-		case st.tryWrite(b):
-			n = len(b)
-		}
-		switch {
-		case n > 0:
-			st.out.Done(n)
-			c.wrote(n)
-		case len(b) > 0:
-			return false // the writer gets the same bytes
-		case st.finishing:
+		case len(b) == 0 && st.finishing:
 			st.finish()
 			return true
-		case st.mayFinish():
+		case len(b) == 0 && st.mayFinish():
 			st.noneMayFollow()
-		default:
+		case len(b) == 0:
 			st.again = false
 			return true
+		case st.tryWrite(b):
+			st.out.Done(len(b))
+			c.wrote(len(b))
+		default:
+			return false // the writer gets the same bytes
 		}
 	}
 }
