@@ -31,33 +31,28 @@ var (
 )
 
 // refuseUniStreams closes a millrace/1 connection at its first unidirectional
-// stream. It blocks until the connection ends, and returns the cause.
-func (c *conn) refuseUniStreams() error {
-	_, err := c.quic.AcceptUniStream(context.Background())
-	if err == nil {
+// stream.
+func (c *conn) refuseUniStreams() {
+	if _, err := c.quic.AcceptUniStream(context.Background()); err == nil {
 		c.fail(errUniStream)
 	}
-	return err
 }
 
-// refuseStreams closes a msgtrans connection at its first bidirectional stream. It
-// blocks until the connection ends, and returns the cause.
-func (c *conn) refuseStreams() error {
-	_, err := c.quic.AcceptStream(context.Background())
-	if err == nil {
+// refuseStreams closes a msgtrans connection at its first bidirectional stream.
+func (c *conn) refuseStreams() {
+	if _, err := c.quic.AcceptStream(context.Background()); err == nil {
 		c.fail(errStream)
 	}
-	return err
 }
 
 // acceptPackets reads a msgtrans peer's streams until the connection ends. It reads
 // them concurrently, so that a stream which is never finished does not delay
 // others.
-func (c *conn) acceptPackets() {
+func (c *conn) acceptPackets() error {
 	for {
 		q, err := c.quic.AcceptUniStream(context.Background())
 		if err != nil {
-			return
+			return err
 		}
 		c.work.Go(func() {
 			if err := c.receivePacket(q); err != nil {

@@ -58,6 +58,7 @@ func (st *stream) write(asReader bool) {
 				return
 			}
 		}
+		st.direct = 0
 		if err != nil {
 			st.broken(err)
 			return
@@ -73,6 +74,7 @@ func (st *stream) writeTaken(buf *buffer, b []byte, asReader bool) bool {
 	n, err := st.writeAll(b, asReader)
 	c.inHand.Add(-int64(n))
 	c.wrote(n)
+	st.direct = 0
 	switch {
 	case err == nil:
 		return true
@@ -103,20 +105,15 @@ func (st *stream) writeAll(b []byte, asReader bool) (int, error) {
 			return len(b), err
 		}
 	}
-	if asReader && st.tryWrite(b) {
-		return len(b), nil
-	}
 	limit := st.conn.limits.WriteTimeout
 	patience := limit / progressChecks
 	if asReader {
-		st.mayWait()
 		patience = ownPatience
 	}
 	now := time.Now()
 	for written, last := 0, now; ; {
 		st.allow(now, patience)
 		n, err := st.quic.Write(b[written:])
-		st.direct = 0
 		written += n
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return len(b), err
@@ -203,6 +200,6 @@ func (st *stream) open() error {
 		return c.reason
 	}
 	st.opened(q)
-	c.spawn(st.readOurs)
+	c.spawn(st.read)
 	return nil
 }
