@@ -16,13 +16,13 @@ const (
 	// While callbacks are short that thread reads, too, and they run over the read
 	// buffer itself. When a callback takes long, a second thread continues to read and
 	// write within a millisecond, and the core's ring keeps the messages. A callback
-	// may block: that delays the callbacks of its core, and nothing else.
+	// may block: that delays the other callbacks of its core, and the replies to
+	// messages of the same session that arrived together with its message.
 	Workers Dispatch = iota
 	// Inline runs callbacks on the event loop, over the read buffer itself, without a
 	// second thread: a callback that blocks stops the reading and writing of its core.
-	// For sessions of a Transport (QUIC)
-	// the goroutine that read the message runs OnMessage. Two callbacks of one
-	// session never run at the same time.
+	// For sessions of a Transport (QUIC) the goroutine that read the message runs
+	// OnMessage. Two callbacks of one session never run at the same time.
 	Inline
 )
 

@@ -34,7 +34,7 @@ type core struct {
 	stopping     atomic.Bool
 	workerExited chan struct{}
 
-	// Who reads; see core_roles.go.
+	// The roles of the two threads; see core_roles.go.
 	roles  atomic.Uint64
 	late   atomic.Bool   // the worker's turn has lasted a watch interval
 	stuck  atomic.Uint64 // roles, when the watch woke the reader

@@ -212,7 +212,7 @@ func (c *consumer) cork(s *Session) {
 // wait for its end.
 func (c *consumer) flushLate() {
 	c.core.late.Store(false)
-	c.core.engine.watch.wake() // the batch goes on
+	c.core.engine.watch.Wake() // the batch goes on
 	c.flush()
 }
 

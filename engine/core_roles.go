@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/millrace/millrace/internal/reactor"
+import (
+	"runtime"
+
+	"github.com/millrace/millrace/internal/reactor"
+)
 
 // A core with Workers dispatch has two threads and two roles. The worker runs the
 // callbacks, always. Reading, which is to run the event loop, is the worker's too as long
@@ -100,7 +104,7 @@ func (c *core) nextTurn() {
 			break
 		}
 	}
-	c.engine.watch.wake()
+	c.engine.watch.Wake()
 }
 
 // direct reports whether the loop's goroutine may call the handler for the messages it
@@ -134,7 +138,7 @@ func (c *core) lend(conn *socketConn) {
 	}
 	c.lent = true
 	c.roles.Store(c.turn | readingLent)
-	c.engine.watch.wake()
+	c.engine.watch.Wake()
 }
 
 // taken reports whether the reader has taken over since lend.
@@ -179,7 +183,7 @@ func (c *core) takeBack() {
 // runReader is the goroutine of a core's reader.
 func (c *core) runReader() {
 	defer c.engine.running.Done()
-	lockThread()
+	runtime.LockOSThread()
 	for {
 		c.reader.Arm()
 		if c.stopping.Load() {

@@ -18,16 +18,13 @@ const watchRest = 4
 // A watch finds workers that run callbacks in the same turn for a whole interval. It marks
 // them as late, which makes them flush, and wakes their readers. An engine has one, for all
 // its cores. It sleeps while no worker makes progress, and the next callback wakes it. So
-// an idle engine uses no CPU time.
+// an idle engine uses no CPU time. A worker calls Wake before it runs callbacks.
 //
 // The watch does not sleep through a callback: it stores parked, then checks the turns,
 // while a worker stores its turn, then checks for parked (see ring.Parker).
 type watch struct {
 	ring.Parker
 }
-
-// wake is called by a worker before it runs callbacks.
-func (w *watch) wake() { w.Wake() }
 
 // runWatch is the goroutine of the watch.
 func runWatch(e *Engine) {

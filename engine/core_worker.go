@@ -14,7 +14,7 @@ const spinRounds = 100
 func (c *core) runWorker() {
 	defer c.engine.running.Done()
 	defer close(c.workerExited)
-	lockThread()
+	runtime.LockOSThread()
 	allowed := cpu.Allowed()
 	if err := cpu.Pin(allowed[c.index%len(allowed)]); err == nil {
 		c.stats.pinned.Store(true)
@@ -29,9 +29,6 @@ func (c *core) runWorker() {
 	for c.consumer.batch() {
 	}
 }
-
-// lockThread gives the goroutine a thread of its own, which ends with it.
-func lockThread() { runtime.LockOSThread() }
 
 // consume handles the ring until the engine stops, for a worker that never reads.
 func (c *core) consume() {

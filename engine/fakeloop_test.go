@@ -238,8 +238,8 @@ func (f *fakeSession) run() {
 	}
 }
 
-// consume makes the worker handle what is in the ring, and reports whether there was
-// something.
+// consume makes the worker handle the records in the ring, and reports whether there
+// were any.
 func (f *fakeSession) consume() bool {
 	if f.core.inline {
 		return false

@@ -9,8 +9,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// TestBlockedCallbackStopsNothingElse blocks a callback of the only core. Meanwhile the
-// core reads from other sessions, writes what was queued and what is sent, and keeps
+// TestBlockedCallbackStopsNothingElse blocks a callback of the only core. The
+// core still reads from other sessions, writes queued messages and new ones, and keeps
 // deadlines.
 func TestBlockedCallbackStopsNothingElse(t *testing.T) {
 	const queued, size = 16, 1 << 20 // more than the sockets take

@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// Names of the rivals that aren't always there, and of what is compared with them.
+// Names of the optional rivals, and of the rivals that are compared with them.
 const (
 	msgtransServer = "msgtrans"
 	uwebsockets    = "uWebSockets, one loop"

@@ -104,7 +104,7 @@ var guards = []guard{
 		Old: "c.byRing = true // else a slow callback of one would delay the others",
 		New: ""},
 	{File: "engine/core_consumer.go", Run: "^TestRepliesDoNotWait", Slow: true,
-		Old: "c.core.engine.watch.wake() // the batch goes on",
+		Old: "c.core.engine.watch.Wake() // the batch goes on",
 		New: ""},
 	{File: "engine/core_roles.go", Run: "^TestReaderLeaves",
 		Old: "_ = c.loop.Trigger(settleTask, conn)",
