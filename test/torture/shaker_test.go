@@ -1,12 +1,16 @@
 package torture_test
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
+
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // datagramFault is the effect of a shaker on a datagram.
@@ -21,10 +25,16 @@ const (
 
 var datagramFaultNames = [datagramFaults]string{"dropped", "repeated", "late"}
 
+// minInitial is the least size in bytes of a client's first datagram (RFC 9000 section
+// 14.1).
+const minInitial = 1200
+
 // maxLate bounds how many datagrams a shaker holds back at a time.
 const maxLate = 64
 
-// shaker is a proxy for the datagrams of one client.
+// shaker is a proxy for the datagrams of one QUIC client. It serves the first one that
+// begins a handshake. Its port may have belonged to an earlier socket, so it may receive
+// datagrams of others, for example from a server whose client has vanished.
 type shaker struct {
 	run       *run
 	near, far *net.UDPConn
@@ -60,15 +70,67 @@ func (k *shaker) close() {
 }
 
 func (k *shaker) up(r *rand.Rand) {
+	server := k.far.RemoteAddr().(*net.UDPAddr).AddrPort()
 	buf := make([]byte, 64<<10)
 	for {
 		n, from, err := k.near.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
 		}
-		k.client.Store(&from)
+		switch client := k.client.Load(); {
+		case client == nil && n >= minInitial && from != server:
+			k.client.Store(&from)
+		case client == nil || from != *client:
+			continue
+		}
 		k.pass(r, buf[:n], func(b []byte) { _, _ = k.far.Write(b) })
 	}
+}
+
+// TestShakerServesOneClient sends datagrams of others to a shaker, before and after its
+// client's: they must not reach the server, and answers must still reach the client.
+func TestShakerServesOneClient(t *testing.T) {
+	target, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	k, err := newShaker(&run{t: t}, target.LocalAddr().String(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	dial := func() net.Conn {
+		c, err := net.Dial("udp4", k.addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	client, other := dial(), dial()
+	received := make([]byte, 2*minInitial)
+	large := make([]byte, minInitial)
+	first := bytes.Repeat([]byte("first"), minInitial/5)
+	for range 20 { // a shaker loses some
+		_, _ = other.Write([]byte("other"))
+		_, _ = target.WriteToUDP(large, k.near.LocalAddr().(*net.UDPAddr))
+		_, _ = client.Write(first)
+		_, _ = other.Write([]byte("other"))
+	}
+	for range 20 {
+		_ = target.SetReadDeadline(time.Now().Add(testkit.Patience))
+		n, from, err := target.ReadFromUDP(received)
+		if err != nil || string(received[:n]) != string(first) {
+			t.Fatalf("%q, %v", received[:n], err)
+		}
+		_, _ = target.WriteToUDP([]byte("answer"), from)
+		_ = client.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if n, err = client.Read(received); err == nil && string(received[:n]) == "answer" {
+			return
+		}
+	}
+	t.Fatal("no answer")
 }
 
 func (k *shaker) down(r *rand.Rand) {
