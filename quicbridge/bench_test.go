@@ -68,40 +68,56 @@ func BenchmarkEcho(b *testing.B) {
 }
 
 // BenchmarkStreamPerPacket compares servers whose clients open a stream for each
-// Request, and finish it: the pattern of msgtrans up to 1.0.2. Each connection has
-// one request in flight. The metric cpu-ns/msg includes the client.
+// Request, and finish it. Each connection has one request in flight. The metric
+// cpu-ns/msg includes the client.
 func BenchmarkStreamPerPacket(b *testing.B) {
 	for _, connections := range []int{1, 100} {
 		for _, kind := range benchServers {
 			b.Run(fmt.Sprintf("%dx1/%s", connections, kind), func(b *testing.B) {
-				addr := benchServer(b, kind)
-				clients := make([]*quic.Conn, connections)
-				for i := range clients {
-					clients[i] = raw(b, addr, nil, ALPN)
-				}
-				b.ReportAllocs()
-				b.ResetTimer()
-				before := cpuTime()
-				var left atomic.Int64
-				left.Store(int64(b.N))
-				var wg sync.WaitGroup
-				for _, q := range clients {
-					wg.Go(func() {
-						reply := make([]byte, 1<<10)
-						for left.Add(-1) >= 0 {
-							if err := askOnce(q, uint32(left.Load()), reply); err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				wg.Wait()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
-				b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/msg")
+				benchRequests(b, benchServer(b, kind), connections, askOnce, ALPN)
 			})
 		}
 	}
+}
+
+// BenchmarkMsgtrans is BenchmarkStreamPerPacket with unidirectional streams, the
+// pattern of msgtrans up to 1.0.2.
+func BenchmarkMsgtrans(b *testing.B) {
+	for _, connections := range []int{1, 100} {
+		for _, kind := range []string{"workers", "inline"} {
+			b.Run(fmt.Sprintf("%dx1/%s", connections, kind), func(b *testing.B) {
+				benchRequests(b, benchServer(b, kind), connections, askMsgtrans)
+			})
+		}
+	}
+}
+
+// benchRequests makes b.N requests by ask, on so many connections at the same time.
+func benchRequests(b *testing.B, addr string, connections int, ask func(*quic.Conn, uint32, []byte) error, protos ...string) {
+	clients := make([]*quic.Conn, connections)
+	for i := range clients {
+		clients[i] = raw(b, addr, nil, protos...)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg sync.WaitGroup
+	for _, q := range clients {
+		wg.Go(func() {
+			buf := make([]byte, 1<<10)
+			for id := left.Add(-1); id >= 0; id = left.Add(-1) {
+				if err := ask(q, uint32(id), buf); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/msg")
 }
 
 // cpuTime returns the CPU time of this process, client and server, in nanoseconds.
@@ -157,15 +173,34 @@ func askOnce(q *quic.Conn, id uint32, buf []byte) error {
 	if err != nil {
 		return err
 	}
+	return exchange(s, id, buf, func() (io.Reader, error) { return s, nil })
+}
+
+// askMsgtrans is askOnce on unidirectional streams.
+func askMsgtrans(q *quic.Conn, id uint32, buf []byte) error {
+	s, err := q.OpenUniStreamSync(context.Background())
+	if err != nil {
+		return err
+	}
+	return exchange(s, id, buf, func() (io.Reader, error) { return q.AcceptUniStream(context.Background()) })
+}
+
+// exchange writes a request to w, closes w, and checks that the reply is all that
+// follows in the reader that answer returns.
+func exchange(w io.WriteCloser, id uint32, buf []byte, answer func() (io.Reader, error)) error {
 	m := framing.Message{Type: framing.Request, ID: id, Payload: buf[:benchPayload]}
 	b, _ := framing.AppendPacket(make([]byte, 0, framing.PacketHeaderSize+benchPayload), &m)
-	if _, err := s.Write(b); err != nil {
+	if _, err := w.Write(b); err != nil {
 		return err
 	}
-	if err := s.Close(); err != nil {
+	if err := w.Close(); err != nil {
 		return err
 	}
-	n, err := io.ReadFull(s, buf)
+	r, err := answer()
+	if err != nil {
+		return err
+	}
+	n, err := io.ReadFull(r, buf)
 	if !errors.Is(err, io.ErrUnexpectedEOF) || n != len(b) || binary.BigEndian.Uint32(buf[4:]) != id || buf[2] != 2 {
 		return fmt.Errorf("the reply is % x, %v", buf[:n], err)
 	}

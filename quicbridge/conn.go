@@ -12,10 +12,11 @@ import (
 
 // conn is a QUIC connection as the Link of a session.
 //
-// Goroutines of an accepted millrace/1 connection: run accepts the peer's streams,
-// one goroutine refuses unidirectional streams, one receives datagrams, one for
-// each stream reads it, and one for each stream writes it while it has queued
-// bytes. quic-go has two of its own.
+// Goroutines of an accepted millrace/1 connection: run refuses unidirectional
+// streams, one goroutine accepts the peer's streams, one receives datagrams, one for
+// each stream reads it, and one for each stream writes it while writing has to wait.
+// The accepting goroutine itself reads the streams that arrive finished, see
+// acceptStreams. quic-go has two of its own.
 type conn struct {
 	// Set before the session is opened.
 	quic      *quic.Conn
@@ -91,16 +92,16 @@ func (c *conn) run(session *engine.Session, release func()) {
 	c.inline = session.Engine().Config().Dispatch == engine.Inline
 	c.wake.Broadcast()
 	c.mu.Unlock()
+	// This goroutine waits for nothing but the connection's end, so that it detects
+	// that at once.
 	var err error
 	if c.compat {
-		c.work.Go(c.refuseStreams)
-		err = c.acceptPackets()
+		c.work.Go(c.acceptPackets)
+		err = c.refuseStreams()
 	} else {
-		if !c.dialed { // a dialed connection grants no unidirectional streams
-			c.work.Go(c.refuseUniStreams)
-		}
 		c.work.Go(c.receiveDatagrams)
-		err = c.acceptStreams()
+		c.work.Go(c.acceptStreams)
+		err = c.refuseUniStreams()
 	}
 	// quic-go ends the streams first, and then cancels the connection's context.
 	<-c.quic.Context().Done()
@@ -189,13 +190,15 @@ func (c *conn) awaitResume() {
 	}
 }
 
-// acceptStreams reads the peer's bidirectional streams until the connection
-// ends.
-func (c *conn) acceptStreams() error {
-	for {
+// acceptStreams accepts the peer's bidirectional streams until the connection ends.
+// It reads each of them itself, which is cheaper than starting a goroutine, until the
+// reader may have to wait; then another goroutine continues to accept (see
+// stream.mayWait).
+func (c *conn) acceptStreams() {
+	for accepting := true; accepting; {
 		q, err := c.quic.AcceptStream(context.Background())
 		if err != nil {
-			return err
+			return
 		}
 		c.mu.Lock()
 		st := c.newStream(q)
@@ -203,6 +206,8 @@ func (c *conn) acceptStreams() error {
 			c.first = st
 		}
 		c.mu.Unlock()
-		c.work.Go(st.read)
+		st.in.accepting = true
+		st.read()
+		accepting = st.in.accepting
 	}
 }

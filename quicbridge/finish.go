@@ -2,6 +2,7 @@ package quicbridge
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -24,9 +25,7 @@ func (st *stream) more() bool {
 		return true
 	}
 	if !st.finishing && st.mayFinish() {
-		st.finishing = true
-		st.stopGrace()
-		st.out.Close(errFinished)
+		st.noneMayFollow()
 		return true // a message may have been appended just before
 	}
 	st.writing = false
@@ -35,6 +34,14 @@ func (st *stream) more() bool {
 	}
 	c.wake.Broadcast()
 	return false
+}
+
+// noneMayFollow closes the outbox, so that no message is appended any more. Under
+// conn.mu.
+func (st *stream) noneMayFollow() {
+	st.finishing = true
+	st.stopGrace()
+	st.out.Close(errFinished)
 }
 
 // mayFinish reports whether no further message can have to be written. It may start
@@ -94,15 +101,20 @@ func (st *stream) drop() {
 	}
 }
 
-// ended records that the reader is done.
+// ended records that the reader is done: it will deliver no further message. Only
+// the first call counts.
 func (st *stream) ended() {
 	c := st.conn
+	if st.in.over {
+		return
+	}
+	st.in.over = true
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st.readEnded = true
 	if st.in.empty && !st.ours && !c.farewell {
-		c.farewell = true // see sayFarewell
-		for _, waiting := range c.graceful {
+		c.farewell = true                                  // see sayFarewell
+		for _, waiting := range slices.Clone(c.graceful) { // kick changes it
 			waiting.kick()
 		}
 	}

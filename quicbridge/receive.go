@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/engine"
@@ -23,17 +25,74 @@ type reader struct {
 	replied     *buffer // the memory of the replies, if the reader is the writer
 	lastMessage time.Time
 	holding     holding
+	accepting   bool // the goroutine also accepts the connection's streams
 	discard     bool // the session takes no more messages
 	empty       bool // the stream ended without a byte
+	over        bool // ended was called
 }
 
-// read is the stream's reading goroutine.
+// read reads the stream until its end. It blocks until then.
 func (st *stream) read() {
-	st.conn.awaitSession()
 	if err := st.receive(); err != nil {
 		st.conn.fail(err)
 	}
 	st.ended()
+}
+
+// readOurs is the reading goroutine of a stream that this side has opened.
+func (st *stream) readOurs() {
+	st.conn.awaitSession()
+	st.read()
+}
+
+// mayWait is called before the reader may have to wait for the peer, or for other
+// readers. If it also accepts streams, another goroutine continues to accept, so that
+// a stream that waits does not delay others. It need not be called where no stream of
+// the session could continue: while the session is paused, while a callback runs, and
+// while the core's ring is full.
+func (st *stream) mayWait() {
+	if st.in.accepting {
+		st.in.accepting = false
+		st.conn.work.Go(st.conn.acceptStreams)
+	}
+}
+
+// acceptPatience is how long the accepting goroutine may wait for a finished stream
+// whose first packets arrive after its last one.
+const acceptPatience = time.Millisecond
+
+// awaitData blocks until the stream has data or has ended, and returns the error with
+// which it has ended. first is set before the first data.
+func (st *stream) awaitData(first bool) error {
+	q, one := st.quic, st.in.one[:]
+	if first && st.in.accepting && sizeKnown(q) {
+		_ = q.SetReadDeadline(time.Now().Add(acceptPatience)) // it never fails
+		_, err := q.Peek(one)
+		_ = q.SetReadDeadline(time.Time{})
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+	st.mayWait()
+	_, err := q.Peek(one)
+	return err
+}
+
+// sizeKnown reports whether the peer has finished or reset the stream. Its data may
+// still be incomplete.
+func sizeKnown(q interface{ SetReceiveFinalSizeCallback(func(int64)) }) bool {
+	var known atomic.Bool
+	q.SetReceiveFinalSizeCallback(func(int64) { known.Store(true) }) // it is called at once, or later
+	return known.Load()
+}
+
+// grow takes memory for a buffer of size bytes, and blocks until there is enough.
+func (st *stream) grow(size int) error {
+	if st.in.holding.bytes >= size {
+		return nil
+	}
+	st.mayWait()
+	return st.conn.intake.grow(&st.in.holding, size)
 }
 
 // receive delivers the stream's messages until the peer finishes it or the
@@ -48,7 +107,7 @@ func (st *stream) receive() error {
 	}()
 	for first := true; ; first = false {
 		// An idle stream waits here, and holds no buffer.
-		_, err := st.quic.Peek(st.in.one[:])
+		err := st.awaitData(first)
 		in.resume(h, burstSize)
 		if err != nil {
 			_, err = st.quic.Read(st.in.one[:]) // quic-go frees a stream only when Read has returned its error
@@ -57,7 +116,7 @@ func (st *stream) receive() error {
 		}
 		st.conn.awaitResume()
 		st.awaitRoom()
-		if err := in.grow(h, burstSize); err != nil {
+		if err := st.grow(burstSize); err != nil {
 			return err
 		}
 		if buf.size() < burstSize {
@@ -87,6 +146,9 @@ func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
 		k, readErr := st.quic.Read(room)
 		n += k
 		used, err := st.deliver(buf.b[:n])
+		if readErr == io.EOF && used == n && err == nil {
+			st.ended() // before the last reply, so that it leaves together with the FIN
+		}
 		st.endDelivery()
 		if err != nil {
 			return buf, 0, err
@@ -101,11 +163,12 @@ func (st *stream) burst(buf *buffer, n int) (*buffer, int, error) {
 		case k < len(room):
 			return buf, n, nil
 		}
+		st.mayWait()
 		st.conn.awaitResume()
 		st.awaitRoom()
 		if n == len(buf.b) {
 			size := buf.next(limit)
-			if err := st.conn.intake.grow(&st.in.holding, size); err != nil {
+			if err := st.grow(size); err != nil {
 				return buf, n, err
 			}
 			buf = buf.resized(n, size)
@@ -131,6 +194,9 @@ func (st *stream) deliver(b []byte) (int, error) {
 		}
 		if !st.in.delivering || st.conn.held() { // the pause also applies to data already read
 			st.endDelivery()
+			if st.conn.held() {
+				st.mayWait()
+			}
 			st.conn.awaitResume()
 			st.awaitShare()
 			st.beginDelivery(len(b) - used)

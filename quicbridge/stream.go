@@ -21,8 +21,8 @@ var (
 )
 
 // stream is a bidirectional stream, or the sending half of a msgtrans connection.
-// It has one reader goroutine (see receive.go), and one writer goroutine while
-// there are bytes to write.
+// One goroutine reads it (see receive.go), and one writes it while writing has to
+// wait (see write.go).
 type stream struct {
 	conn *conn
 	out  engine.Outbox
@@ -40,8 +40,9 @@ type stream struct {
 	replies engine.Replies // collected by the reader
 
 	// Used only by the goroutine that writes.
-	direct   int       // bytes that writeDirectly wrote since the writer did
-	deadline time.Time // set for Stream.Write; zero for none
+	direct   int              // bytes that tryWrite wrote since the last Stream.Write
+	uni      *quic.SendStream // for msgtrans: opened for the next packet; else nil
+	deadline time.Time        // set for Stream.Write; zero for none
 
 	dirty atomic.Bool // in conn.dirty; written under conn.mu
 
@@ -133,7 +134,8 @@ func countDown(n *atomic.Int32) bool {
 	}
 }
 
-// kick makes the writer look at the stream again. Under conn.mu.
+// kick makes the writer look at the stream again. It writes and finishes the stream
+// itself if that takes no waiting, and else starts the writer. Under conn.mu.
 func (st *stream) kick() {
 	st.again = true
 	if st.writing || st.finished || st.conn.phase == phaseEnded || st.writeDirectly() {
@@ -143,35 +145,59 @@ func (st *stream) kick() {
 	st.conn.spawn(func() { st.write(false) })
 }
 
-// Bounds in bytes of writes without the writer: for one piece, so that it fits a
-// packet, and for the sum until the writer has shown again that quic-go keeps up.
+// Bounds in bytes of writes that don't wait: for one piece, so that it fits a packet,
+// and for the sum until Stream.Write has shown again that quic-go keeps up.
 const (
 	directPiece  = 1400
 	directBudget = 16 << 10
 )
 
-// writeDirectly writes small pieces without starting the writer's goroutine, and
-// reports whether the outbox is empty. TryWriteAll never waits for the peer, but
-// queues in quic-go all bytes that the peer's windows allow, and these may be huge.
-// So directBudget bounds it. A Stream.Write renews the budget, because it returns
-// only after the bytes queued before it were sent. Under conn.mu.
+// writeDirectly writes small pieces, and finishes the stream if nothing can follow,
+// without starting the writer's goroutine. It reports whether the outbox is empty.
+// Under conn.mu.
 func (st *stream) writeDirectly() bool {
 	c := st.conn
-	if st.quic == nil || st.readEnded || st.finishing || c.phase != phaseOpen {
+	if st.quic == nil && !c.compat || c.phase != phaseOpen {
 		return false
 	}
+	defer c.wake.Broadcast()
 	for {
 		b := st.out.Next()
-		if len(b) == 0 {
+		n := 0
+		switch {
+		case len(b) == 0:
+		case c.compat:
+			n = st.tryWritePacket(b)
+		case st.tryWrite(b):
+			n = len(b)
+		}
+		switch {
+		case n > 0:
+			st.out.Done(n)
+			c.wrote(n)
+		case len(b) > 0:
+			return false // the writer gets the same bytes
+		case st.finishing:
+			st.finish()
+			return true
+		case st.mayFinish():
+			st.noneMayFollow()
+		default:
 			st.again = false
 			return true
 		}
-		if len(b) > directPiece || st.direct+len(b) > directBudget || st.quic.TryWriteAll(b) != nil {
-			return false // the writer gets the same bytes
-		}
-		st.direct += len(b)
-		st.out.Done(len(b))
-		c.wrote(len(b))
-		c.wake.Broadcast()
 	}
+}
+
+// tryWrite writes b if it is small and the peer's windows allow it, and reports
+// whether it did. TryWriteAll never waits, but queues in quic-go all bytes that the
+// windows allow, and these may be huge. So directBudget bounds it. A Stream.Write
+// renews the budget, because it returns only after the bytes queued before it were
+// sent. By the goroutine that writes.
+func (st *stream) tryWrite(b []byte) bool {
+	if len(b) > directPiece || st.direct+len(b) > directBudget || st.quic.TryWriteAll(b) != nil {
+		return false
+	}
+	st.direct += len(b)
+	return true
 }

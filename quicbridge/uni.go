@@ -31,58 +31,93 @@ var (
 )
 
 // refuseUniStreams closes a millrace/1 connection at its first unidirectional
-// stream.
-func (c *conn) refuseUniStreams() {
-	if _, err := c.quic.AcceptUniStream(context.Background()); err == nil {
+// stream. It blocks until the connection ends, and returns the cause.
+func (c *conn) refuseUniStreams() error {
+	_, err := c.quic.AcceptUniStream(context.Background())
+	if err == nil {
 		c.fail(errUniStream)
 	}
+	return err
 }
 
-// refuseStreams closes a msgtrans connection at its first bidirectional stream.
-func (c *conn) refuseStreams() {
-	if _, err := c.quic.AcceptStream(context.Background()); err == nil {
+// refuseStreams closes a msgtrans connection at its first bidirectional stream. It
+// blocks until the connection ends, and returns the cause.
+func (c *conn) refuseStreams() error {
+	_, err := c.quic.AcceptStream(context.Background())
+	if err == nil {
 		c.fail(errStream)
 	}
+	return err
 }
 
-// acceptPackets reads a msgtrans peer's streams until the connection ends. It reads
-// them concurrently, so that a stream which is never finished does not delay
-// others.
-func (c *conn) acceptPackets() error {
-	for {
+// acceptPackets accepts a msgtrans peer's streams until the connection ends. It reads
+// them as acceptStreams does.
+func (c *conn) acceptPackets() {
+	for accepting := true; accepting; {
 		q, err := c.quic.AcceptUniStream(context.Background())
 		if err != nil {
-			return err
+			return
 		}
-		c.work.Go(func() {
-			if err := c.receivePacket(q); err != nil {
-				c.fail(err)
-			}
-		})
+		r := packetReader{conn: c, quic: q, accepting: true}
+		if err := r.receive(); err != nil {
+			c.fail(err)
+		}
+		accepting = r.accepting
 	}
 }
 
-// receivePacket delivers the one packet of a stream. It returns an error only if
-// the peer violated the protocol.
-func (c *conn) receivePacket(q *quic.ReceiveStream) error {
-	in, h := &c.intake, new(holding)
+// packetReader reads a stream of a msgtrans peer. One goroutine uses it.
+type packetReader struct {
+	conn      *conn
+	quic      *quic.ReceiveStream
+	accepting bool // the goroutine also accepts the connection's streams
+	one       [1]byte
+	holding   holding
+}
+
+// mayWait is stream.mayWait for a msgtrans peer.
+func (r *packetReader) mayWait() {
+	if r.accepting {
+		r.accepting = false
+		r.conn.work.Go(r.conn.acceptPackets)
+	}
+}
+
+// awaitData blocks until the stream has data or has ended, at most for IdleTimeout,
+// and returns the error with which it has ended.
+func (r *packetReader) awaitData() error {
+	if r.accepting && sizeKnown(r.quic) {
+		_ = r.quic.SetReadDeadline(time.Now().Add(acceptPatience)) // it never fails
+		if _, err := r.quic.Peek(r.one[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+	r.mayWait()
+	_ = r.quic.SetReadDeadline(time.Now().Add(r.conn.config.IdleTimeout))
+	_, err := r.quic.Peek(r.one[:])
+	return err
+}
+
+// receive delivers the one packet of the stream. It returns an error only if the peer
+// violated the protocol.
+func (r *packetReader) receive() error {
+	c, q, h := r.conn, r.quic, &r.holding
+	in := &c.intake
 	var buf *buffer
-	var one [1]byte
 	n := 0
 	defer func() {
 		buf.free()
 		in.leave(h)
 	}()
 	for {
-		_ = q.SetReadDeadline(time.Now().Add(c.config.IdleTimeout)) // it never fails
-		_, err := q.Peek(one[:])
+		err := r.awaitData()
 		in.resume(h, tailSize)
 		if err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return nil // reset by the peer, or the connection is gone
 		}
 		c.awaitResume()
 		c.outlet.awaitRoom()
-		if err := in.grow(h, tailSize); err != nil {
+		if err := r.grow(tailSize); err != nil {
 			return err
 		}
 		if buf == nil {
@@ -93,23 +128,33 @@ func (c *conn) receivePacket(q *quic.ReceiveStream) error {
 		switch {
 		case err == io.EOF:
 			return c.deliverPacket(buf.b[:n])
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case errors.Is(err, os.ErrDeadlineExceeded) && !r.accepting:
 			q.CancelRead(streamCancelled) // so that another may be opened
 			return nil
-		case err != nil:
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return nil // reset by the peer, or the connection is gone
 		case n == len(buf.b):
 			if err := c.checkPacket(buf.b); err != nil {
 				return err
 			}
 			size := buf.next(framing.PacketHeaderSize + c.limits.MaxMessageSize)
-			if err := in.grow(h, size); err != nil {
+			if err := r.grow(size); err != nil {
 				return err
 			}
 			buf = buf.resized(n, size)
 		}
+		r.mayWait()
 		in.park(h, buf.size(), n)
 	}
+}
+
+// grow takes memory for a buffer of size bytes, and blocks until there is enough.
+func (r *packetReader) grow(size int) error {
+	if r.holding.bytes >= size {
+		return nil
+	}
+	r.mayWait()
+	return r.conn.intake.grow(&r.holding, size)
 }
 
 // checkPacket checks the start of a packet before more memory is allocated for it.
@@ -145,19 +190,46 @@ func (c *conn) deliverPacket(b []byte) error {
 	return nil
 }
 
+// firstPacket returns the size of the first packet of b, which holds whole packets.
+func firstPacket(b []byte) (int, error) {
+	var m framing.Message
+	return framing.Packet{}.Decode(b, 0, math.MaxInt, &m)
+}
+
+// tryWritePacket is writePacket if that takes no waiting; else it returns 0. Its bounds
+// are those of tryWrite. By the goroutine that writes.
+func (st *stream) tryWritePacket(b []byte) int {
+	n, err := firstPacket(b)
+	if err != nil || n > directPiece || st.direct+n > directBudget {
+		return 0
+	}
+	if st.uni == nil {
+		if st.uni, err = st.conn.quic.OpenUniStream(); err != nil {
+			st.uni = nil
+			return 0
+		}
+	}
+	if st.uni.TryWriteAll(b[:n]) != nil {
+		return 0
+	}
+	_ = st.uni.Close() // it fails if the peer stopped reading: no FIN is needed then
+	st.uni = nil
+	st.direct += n
+	return n
+}
+
 // writePacket writes the first packet of b, which holds whole packets, on a stream
 // of its own. It returns how many bytes of b are done. It blocks until the peer
 // allows one more stream.
 func (st *stream) writePacket(b []byte) (int, error) {
-	c := st.conn
-	var m framing.Message
-	n, err := framing.Packet{}.Decode(b, 0, math.MaxInt, &m)
+	n, err := firstPacket(b)
 	if err == nil {
-		err = c.writeUni(b[:n])
+		err = st.writeUni(b[:n])
 	}
 	if err != nil {
 		n = len(b)
 	}
+	st.direct = 0
 	st.out.Done(n)
 	return n, err
 }
@@ -183,14 +255,18 @@ func (c *conn) writeWithin(q *quic.SendStream, b []byte) error {
 
 // writeUni writes b on a stream of its own. If the peer refuses to read this
 // stream, that is no error: it may read the next one.
-func (c *conn) writeUni(b []byte) error {
-	ctx, cancel := c.awaitOpening()
-	q, err := c.quic.OpenUniStreamSync(ctx)
-	cancel()
-	if err != nil {
-		return c.openFailed(err)
+func (st *stream) writeUni(b []byte) error {
+	c, q := st.conn, st.uni
+	if st.uni = nil; q == nil {
+		ctx, cancel := c.awaitOpening()
+		var err error
+		q, err = c.quic.OpenUniStreamSync(ctx)
+		cancel()
+		if err != nil {
+			return c.openFailed(err)
+		}
 	}
-	err = c.writeWithin(q, b)
+	err := c.writeWithin(q, b)
 	var stop *quic.StreamError
 	if errors.As(err, &stop) {
 		return nil

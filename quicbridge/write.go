@@ -58,7 +58,6 @@ func (st *stream) write(asReader bool) {
 				return
 			}
 		}
-		st.direct = 0
 		if err != nil {
 			st.broken(err)
 			return
@@ -74,7 +73,6 @@ func (st *stream) writeTaken(buf *buffer, b []byte, asReader bool) bool {
 	n, err := st.writeAll(b, asReader)
 	c.inHand.Add(-int64(n))
 	c.wrote(n)
-	st.direct = 0
 	switch {
 	case err == nil:
 		return true
@@ -105,15 +103,20 @@ func (st *stream) writeAll(b []byte, asReader bool) (int, error) {
 			return len(b), err
 		}
 	}
+	if asReader && st.tryWrite(b) {
+		return len(b), nil
+	}
 	limit := st.conn.limits.WriteTimeout
 	patience := limit / progressChecks
 	if asReader {
+		st.mayWait()
 		patience = ownPatience
 	}
 	now := time.Now()
 	for written, last := 0, now; ; {
 		st.allow(now, patience)
 		n, err := st.quic.Write(b[written:])
+		st.direct = 0
 		written += n
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return len(b), err
@@ -200,6 +203,6 @@ func (st *stream) open() error {
 		return c.reason
 	}
 	st.opened(q)
-	c.spawn(st.read)
+	c.spawn(st.readOurs)
 	return nil
 }
