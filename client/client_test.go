@@ -32,7 +32,7 @@ func TestRequest(t *testing.T) {
 
 // The other fields of a message are sent and returned.
 func TestRequestMessage(t *testing.T) {
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		reply := *m
 		reply.Type = framing.Response
 		s.SendMessage(&reply)
@@ -51,7 +51,7 @@ func TestRequestMessage(t *testing.T) {
 }
 
 func TestRequestErrors(t *testing.T) {
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		reply := framing.Message{Type: framing.Response, ID: m.ID, Stream: m.Stream}
 		switch string(m.Payload) {
 		case "fail":
@@ -79,7 +79,7 @@ func TestRequestErrors(t *testing.T) {
 func TestAnswersOutOfOrder(t *testing.T) {
 	const requests = 50
 	got := make(chan *framing.Message, requests)
-	h := engine.OnMessage(func(_ *engine.Session, m *framing.Message) { got <- m.Clone() })
+	h := engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) { got <- m.Clone() })
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
 		c := dialClient(t, url)
 		var wg sync.WaitGroup
@@ -110,7 +110,7 @@ func TestAnswersOutOfOrder(t *testing.T) {
 // Both sides ask, under equal ids, at the same time; each answer reaches its
 // own caller.
 func TestHazard07BothDirections(t *testing.T) {
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		s.Reply(m, append([]byte("server: "), m.Payload...))
 	})
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
@@ -164,7 +164,7 @@ func TestHazard07ConnectionEndsRequests(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			const requests = 5
 			got := make(chan struct{}, requests)
-			h := engine.OnMessage(func(*engine.Session, *framing.Message) { got <- struct{}{} })
+			h := engine.HandlerFunc(func(*engine.Session, *framing.Message) { got <- struct{}{} })
 			overAll(t, h, func(t *testing.T, srv *server, url string) {
 				c := dialClient(t, url)
 				results := make(chan error, requests)
@@ -212,7 +212,7 @@ func TestHazard15CloseFlushes(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			ended := make(chan end, 1)
 			count := 0 // of the one session, whose callbacks never overlap
-			srv := newServer(t, engine.Callbacks{
+			srv := newServer(t, engine.HandlerFuncs{
 				Open:    func(s *engine.Session) { s.Pause() },
 				Message: func(*engine.Session, *framing.Message) { count++ },
 				Close:   func(_ *engine.Session, reason error) { ended <- end{count, reason} },
@@ -247,7 +247,7 @@ func TestHazard15CloseFlushes(t *testing.T) {
 
 // Closing a client whose inbox is full neither hangs nor loses its messages.
 func TestCloseWithFullInbox(t *testing.T) {
-	h := engine.OnMessage(func(s *engine.Session, _ *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, _ *framing.Message) {
 		for range 3000 {
 			s.Send(make([]byte, 1024))
 		}

@@ -33,7 +33,7 @@ type Event struct {
 // until half of the buffer is free, and the transport's flow control stops the
 // peer. Responses arrive in order after those messages. So without a loop over
 // Events, and without WithHandler, a request can wait for a Response that is never
-// read. To discard messages, use WithHandler(engine.Callbacks{}). In the body of a
+// read. To discard messages, use WithHandler(engine.HandlerFuncs{}). In the body of a
 // loop over Events, use requests with a deadline.
 //
 // A client with WithHandler has no events: its sequence is empty.

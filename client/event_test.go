@@ -55,7 +55,7 @@ func TestEvents(t *testing.T) {
 // A message that the server sends at once, before a call of Events is possible, is
 // the first event, even if the reader starts late.
 func TestHazard02FirstMessage(t *testing.T) {
-	h := engine.Callbacks{Open: func(s *engine.Session) {
+	h := engine.HandlerFuncs{Open: func(s *engine.Session) {
 		s.Send([]byte("welcome"))
 		s.Send([]byte("second"))
 	}}
@@ -78,7 +78,7 @@ func TestHazard02FirstMessage(t *testing.T) {
 // A server that says something and closes at once: both arrive, however the
 // Dial and the end of the session race.
 func TestHazard02MessageThenClose(t *testing.T) {
-	h := engine.Callbacks{Open: func(s *engine.Session) {
+	h := engine.HandlerFuncs{Open: func(s *engine.Session) {
 		s.Send([]byte("go away"))
 		s.Close()
 	}}
@@ -102,7 +102,7 @@ func TestHazard06SlowReader(t *testing.T) {
 	const messages, size = 12_000, 2048
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
-			srv := newServer(t, engine.Callbacks{}, engine.Config{OutboxLimit: 64 << 20})
+			srv := newServer(t, engine.HandlerFuncs{}, engine.Config{OutboxLimit: 64 << 20})
 			c := dialClient(t, srv.url(transport))
 			s := testkit.Receive(t, srv.opened, "the session")
 			payload := make([]byte, size)
@@ -150,7 +150,7 @@ func waitForFullInbox(t *testing.T, c *Client) {
 // Responses after unread messages arrive as soon as those are read.
 func TestRequestBehindUnreadMessages(t *testing.T) {
 	const messages, size = 3000, 1024
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		for range messages {
 			s.Send(make([]byte, size))
 		}

@@ -16,7 +16,7 @@ import (
 
 // upperCase starts a server on all transports that answers in upper case.
 func upperCase() (addr string, stop func()) {
-	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	e := engine.New(engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		if err := s.Reply(m, []byte(strings.ToUpper(string(m.Payload)))); err != nil {
 			log.Print(err)
 		}

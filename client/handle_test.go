@@ -13,14 +13,14 @@ import (
 
 // Callbacks come in order, may ask, and the sequence of events stays empty.
 func TestWithHandler(t *testing.T) {
-	h := engine.Callbacks{
+	h := engine.HandlerFuncs{
 		Open:    func(s *engine.Session) { s.Send([]byte("welcome")) },
 		Message: func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) },
 	}
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
 		seen := make(chan string, 10)
 		dialed := make(chan *Client, 1)
-		c := dialClient(t, url, WithHandler(engine.Callbacks{
+		c := dialClient(t, url, WithHandler(engine.HandlerFuncs{
 			Open: func(s *engine.Session) { seen <- "open " + s.Transport() },
 			Message: func(_ *engine.Session, m *framing.Message) {
 				c := <-dialed
@@ -50,14 +50,14 @@ func TestWithHandler(t *testing.T) {
 
 // A handler that discards lets answers through, however much comes before them.
 func TestDiscardingHandler(t *testing.T) {
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		for range 3000 {
 			s.Send(make([]byte, 1024))
 		}
 		s.Reply(m, m.Payload)
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
-		c := dialClient(t, url, WithHandler(engine.Callbacks{}))
+		c := dialClient(t, url, WithHandler(engine.HandlerFuncs{}))
 		if answer, err := c.Request(testkit.Context(t), []byte("x")); err != nil || string(answer) != "x" {
 			t.Errorf("got %q, %v", answer, err)
 		}
@@ -66,14 +66,14 @@ func TestDiscardingHandler(t *testing.T) {
 
 // A panic in a callback ends the session with the panic's value, and nothing else.
 func TestHazard19HandlerPanics(t *testing.T) {
-	h := engine.Callbacks{
+	h := engine.HandlerFuncs{
 		Open:    func(s *engine.Session) { s.Send([]byte("one")); s.Send([]byte("two")) },
 		Message: func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) },
 	}
 	overAll(t, h, func(t *testing.T, srv *server, url string) {
 		other := dialClient(t, url)
 		messages, closed := make(chan string, 10), make(chan error, 1)
-		c := dialClient(t, url, WithHandler(engine.Callbacks{
+		c := dialClient(t, url, WithHandler(engine.HandlerFuncs{
 			Message: func(_ *engine.Session, m *framing.Message) {
 				messages <- string(m.Payload)
 				panic("boom")
@@ -101,7 +101,7 @@ func TestHazard19HandlerPanics(t *testing.T) {
 // A panic in OnClose has no session to end any more; it joins Err.
 func TestHazard19OnClosePanics(t *testing.T) {
 	srv := newServer(t, serve.Echo, engine.Config{})
-	c := dialClient(t, srv.url("tcp"), WithHandler(engine.Callbacks{
+	c := dialClient(t, srv.url("tcp"), WithHandler(engine.HandlerFuncs{
 		Close: func(*engine.Session, error) { panic("boom") },
 	}))
 	c.Close()

@@ -17,7 +17,7 @@ import (
 // untrusted certificate: only a client that disables verification connects.
 func TestHazard25TLSIsVerifiedByDefault(t *testing.T) {
 	protocol := engine.TLS(engine.TLSConfig{SelfSigned: true})
-	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	e := engine.New(engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		_ = s.Reply(m, []byte(s.Transport()))
 	})})
 	defer e.Close()

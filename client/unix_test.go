@@ -41,7 +41,7 @@ func TestParseUnix(t *testing.T) {
 }
 
 func TestDialUnix(t *testing.T) {
-	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	e := engine.New(engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		_ = s.Reply(m, m.Payload)
 	})})
 	defer func() { _ = e.Close() }()

@@ -18,14 +18,14 @@ import (
 
 // journal is a Handler that notes its callbacks and closes with their reasons.
 type journal struct {
-	engine.Callbacks
+	engine.HandlerFuncs
 	reasons chan error
 	opened  chan *engine.Session
 }
 
 func newJournal(onMessage func(*engine.Session, *framing.Message)) *journal {
 	j := &journal{reasons: make(chan error, 1000), opened: make(chan *engine.Session, 1000)}
-	j.Callbacks = engine.Callbacks{
+	j.HandlerFuncs = engine.HandlerFuncs{
 		Open:    func(s *engine.Session) { j.opened <- s },
 		Message: onMessage,
 		Close:   func(_ *engine.Session, reason error) { j.reasons <- reason },
@@ -183,7 +183,7 @@ func TestHazard19PanicEndsItsSessionOnly(t *testing.T) {
 func TestPanicInOnOpenAndOnClose(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		var opens atomic.Int32
-		h := engine.Callbacks{
+		h := engine.HandlerFuncs{
 			Open: func(*engine.Session) {
 				if opens.Add(1) == 1 {
 					panic("open")
@@ -327,7 +327,7 @@ func TestCloseFromManyGoroutinesEndsOnce(t *testing.T) {
 // read another session's bytes.
 func TestHazard14WriteNeverReachesAStranger(t *testing.T) {
 	var open sync.Map
-	h := engine.Callbacks{
+	h := engine.HandlerFuncs{
 		Message: func(s *engine.Session, m *framing.Message) {
 			_ = s.Reply(m, m.Payload)
 			name := string(m.Payload)

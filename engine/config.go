@@ -94,8 +94,8 @@ type Config struct {
 	OutboxLimit int
 
 	// SlowConsumer is the policy for a message that would take a session's outbox
-	// above OutboxLimit. Default CloseSlow.
-	SlowConsumer SlowConsumer
+	// above OutboxLimit. Default SlowConsumerClose.
+	SlowConsumer SlowConsumerPolicy
 
 	// HandshakeTimeout bounds the handshakes of an accepted session, from its first
 	// byte until it is open. It counts from accept for a PROXY header, and for a
@@ -166,16 +166,16 @@ type Config struct {
 
 // Limits are the bounds that a protocol must keep. Defaults are filled in.
 type Limits struct {
-	MaxMessageSize   int           // bytes of payload plus extension header
-	OutboxSoftMark   int           // bytes a session
-	OutboxLimit      int           // bytes a session
-	SlowConsumer     SlowConsumer  // the policy above OutboxLimit
-	HandshakeTimeout time.Duration // 0 means none
-	IdleTimeout      time.Duration // 0 means none
-	LingerTimeout    time.Duration // 0 means not to wait
-	PartialTimeout   time.Duration // of an incomplete message; 0 means none
-	WriteTimeout     time.Duration // without progress; 0 means none
-	MaxHandshakes    int           // an engine; negative means no bound
+	MaxMessageSize   int                // bytes of payload plus extension header
+	OutboxSoftMark   int                // bytes a session
+	OutboxLimit      int                // bytes a session
+	SlowConsumer     SlowConsumerPolicy // the policy above OutboxLimit
+	HandshakeTimeout time.Duration      // 0 means none
+	IdleTimeout      time.Duration      // 0 means none
+	LingerTimeout    time.Duration      // 0 means not to wait
+	PartialTimeout   time.Duration      // of an incomplete message; 0 means none
+	WriteTimeout     time.Duration      // without progress; 0 means none
+	MaxHandshakes    int                // an engine; negative means no bound
 
 	MaxSessionsPerAddr int // of one remote IP address; 0 means no bound
 	AcceptRate         int // connections a second; 0 means no bound
@@ -190,7 +190,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("engine: Config.Handler is required")
 	case c.Dispatch > Inline:
 		return fmt.Errorf("engine: Config.Dispatch %d is neither Workers nor Inline", c.Dispatch)
-	case c.SlowConsumer > DropOldest:
+	case c.SlowConsumer > SlowConsumerDropOldest:
 		return fmt.Errorf("engine: Config.SlowConsumer %d is not a policy", c.SlowConsumer)
 	case c.OutboxSoftMark < 0:
 		return fmt.Errorf("engine: Config.OutboxSoftMark %d is negative", c.OutboxSoftMark)

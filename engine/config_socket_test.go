@@ -22,7 +22,7 @@ type sockets struct{ listening, accepted, dialed int }
 func openSockets(t *testing.T, o SocketOptions, addr string) (s sockets, dialedFrom netip.AddrPort) {
 	t.Helper()
 	opened := make(chan *Session, 2)
-	e := New(Config{Socket: o, Handler: Callbacks{Open: func(s *Session) { opened <- s }}})
+	e := New(Config{Socket: o, Handler: HandlerFuncs{Open: func(s *Session) { opened <- s }}})
 	t.Cleanup(func() { _ = e.Close() })
 	l, err := e.Listen(addr, Packets())
 	if err != nil {
@@ -163,7 +163,7 @@ func TestSocketOptionsOfUnixSockets(t *testing.T) {
 }
 
 func TestReusePortLetsTwoBind(t *testing.T) {
-	cfg := Config{Handler: Callbacks{}, Socket: SocketOptions{ReusePort: true}}
+	cfg := Config{Handler: HandlerFuncs{}, Socket: SocketOptions{ReusePort: true}}
 	a, b := New(cfg), New(cfg)
 	defer func() { _, _ = a.Close(), b.Close() }()
 	l, err := a.Listen("127.0.0.1:0", Packets())
@@ -189,7 +189,7 @@ func TestDialFromALocalAddress(t *testing.T) {
 func TestResetOnClose(t *testing.T) {
 	for _, reset := range []bool{false, true} {
 		e := New(Config{Socket: SocketOptions{ResetOnClose: reset}, LingerTimeout: -1,
-			Handler: OnMessage(func(s *Session, _ *framing.Message) { s.Abort(nil) })})
+			Handler: HandlerFunc(func(s *Session, _ *framing.Message) { s.Abort(nil) })})
 		l, err := e.Listen("127.0.0.1:0", Packets())
 		if err == nil {
 			err = e.Start()
@@ -223,7 +223,7 @@ func TestSocketOptionsOutOfBounds(t *testing.T) {
 		"WriteBuffer":       {WriteBuffer: 1<<30 + 1},
 		"Backlog":           {Backlog: 1 << 16},
 	} {
-		e := New(Config{Handler: Callbacks{}, Socket: o})
+		e := New(Config{Handler: HandlerFuncs{}, Socket: o})
 		if _, err := e.Listen("127.0.0.1:0", Packets()); err == nil || !strings.Contains(err.Error(), "Config.Socket.") ||
 			!strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)

@@ -20,7 +20,7 @@ func onTakeOver(t *testing.T, f func(f *fakeSession, m *framing.Message)) (s *fa
 	t.Helper()
 	handled = new(int)
 	within := false
-	s = newSharedSession(t, Config{RingSize: minRingSize, Logger: discardLogger(), Handler: OnMessage(func(_ *Session, msg *framing.Message) {
+	s = newSharedSession(t, Config{RingSize: minRingSize, Logger: discardLogger(), Handler: HandlerFunc(func(_ *Session, msg *framing.Message) {
 		if within {
 			t.Error("two callbacks at a time")
 		}
@@ -163,7 +163,7 @@ func TestStalledSessionsDoNotWaitForACallback(t *testing.T) {
 // TestWatchSleepsWithTheEngine expects the watch to sleep when nothing happens, and to
 // wake up for the next callback.
 func TestWatchSleepsWithTheEngine(t *testing.T) {
-	e := New(Config{Cores: 1, Handler: OnMessage(func(*Session, *framing.Message) {})})
+	e := New(Config{Cores: 1, Handler: HandlerFunc(func(*Session, *framing.Message) {})})
 	if err := e.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestWatchSleepsWithTheEngine(t *testing.T) {
 // TestTickerSleepsWithoutTimers expects the ticker to sleep while no core has timers, and
 // to wake up for the next one.
 func TestTickerSleepsWithoutTimers(t *testing.T) {
-	e := New(Config{Cores: 1, IdleTimeout: time.Millisecond, Handler: OnMessage(func(*Session, *framing.Message) {})})
+	e := New(Config{Cores: 1, IdleTimeout: time.Millisecond, Handler: HandlerFunc(func(*Session, *framing.Message) {})})
 	l, err := e.Listen("127.0.0.1:0", Packets())
 	if err != nil {
 		t.Fatal(err)

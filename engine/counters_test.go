@@ -101,7 +101,7 @@ func (d *driven) obey(s *engine.Session, m *framing.Message) {
 
 func drive(t *testing.T, seen moves, cfg engine.Config) *driven {
 	d := &driven{t: t, seen: seen, gate: make(chan struct{})}
-	cfg.Handler = engine.OnMessage(d.obey)
+	cfg.Handler = engine.HandlerFunc(d.obey)
 	d.Engine, d.addr = serve(t, cfg, engine.Packets(), quicbridge.QUIC(quicbridge.Config{}))
 	return d
 }
@@ -111,7 +111,7 @@ func drive(t *testing.T, seen moves, cfg engine.Config) *driven {
 func TestHazard26EveryCounterMoves(t *testing.T) {
 	seen := moves{}
 	d := drive(t, seen, engine.Config{Cores: 1, RingSize: 64 << 10, MaxMessageSize: 16 << 10, MaxSessions: 5,
-		SlowConsumer: engine.DropNewest, OutboxSoftMark: 64 << 10, OutboxLimit: 256 << 10})
+		SlowConsumer: engine.SlowConsumerDropNewest, OutboxSoftMark: 64 << 10, OutboxLimit: 256 << 10})
 	d.talk()
 	d.misbehave()
 	d.fillTheRing()
@@ -150,7 +150,7 @@ func (d *driven) misbehave() {
 	})
 	c := dial(d.t, d.addr)
 	d.say(c, "flood")
-	d.until("a dropped message", func() {}, func(st engine.Stats) bool { return st.Dropped > 0 })
+	d.until("a dropped message", func() {}, func(st engine.Stats) bool { return st.DroppedMessages > 0 })
 	_ = c.Close()
 	d.until("a refusal", func() { refused(d.t, d.addr); dial(d.t, d.addr) },
 		func(st engine.Stats) bool { return st.Refused["max_sessions"] > 0 })
@@ -188,7 +188,7 @@ func (d *driven) fillTheRing() {
 		return st.Cores[0].Stalls > 0 && st.Cores[0].RingDepth > 0
 	})
 	d.until("a dropped datagram", func() { _ = q.SendDatagram(datagram) },
-		func(st engine.Stats) bool { return st.Drops > 0 })
+		func(st engine.Stats) bool { return st.DroppedDatagrams > 0 })
 	close(d.gate)
 }
 

@@ -16,7 +16,7 @@ import (
 func TestAcceptedConnectionMeetsShutdown(t *testing.T) {
 	for _, d := range []Dispatch{Workers, Inline} {
 		closed := make(chan error, 1)
-		e := New(Config{Cores: 1, Dispatch: d, Handler: Callbacks{
+		e := New(Config{Cores: 1, Dispatch: d, Handler: HandlerFuncs{
 			Message: func(*Session, *framing.Message) {},
 			Close:   func(_ *Session, reason error) { closed <- reason },
 		}})

@@ -30,7 +30,7 @@ func eachDispatch(t *testing.T, f func(t *testing.T, d engine.Dispatch)) {
 	}
 }
 
-var echo = engine.OnMessage(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
+var echo = engine.HandlerFunc(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
 
 // serve starts an engine of cfg that listens for protocols (Packets if none),
 // and returns it with its address. It is closed at the end of the test.

@@ -47,7 +47,7 @@ var (
 	ErrSlowConsumer = errors.New("engine: slow consumer")
 
 	// ErrDropped: the message was not queued, because the outbox is full and
-	// Config.SlowConsumer is DropNewest (or DropOldest, and no older message could be
+	// Config.SlowConsumer is SlowConsumerDropNewest (or SlowConsumerDropOldest, and no older message could be
 	// dropped). The session continues.
 	ErrDropped = errors.New("engine: message dropped")
 

@@ -58,7 +58,7 @@ func within(t testing.TB, d time.Duration, what string, f func()) {
 
 // occupied returns a handler whose first message, from a session of its own, waits for
 // gate. The other messages are h's.
-func occupied(gate chan struct{}, h engine.OnMessage) engine.OnMessage {
+func occupied(gate chan struct{}, h engine.HandlerFunc) engine.HandlerFunc {
 	var entered atomic.Bool
 	return func(s *engine.Session, m *framing.Message) {
 		if entered.CompareAndSwap(false, true) {
@@ -107,7 +107,7 @@ func TestHazard10SlowHandlerStopsTheReadingAndLosesNothing(t *testing.T) {
 
 func TestManySessionsShareAFullRing(t *testing.T) {
 	gate := make(chan struct{})
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		<-gate
 		reply(s, m)
 	})
@@ -198,7 +198,7 @@ func TestPauseStopsReadingAndResumeLosesNothing(t *testing.T) {
 		var count atomic.Int64
 		check := inOrder(t, &count)
 		session := make(chan *engine.Session, 1)
-		h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			if m.ID == 0 {
 				s.Pause()
 				session <- s
@@ -342,7 +342,7 @@ func TestOnOpenComesFirstWithAFullRing(t *testing.T) {
 	opens := sync.Map{}
 	var early atomic.Int32
 	f, b := &fake{}, &slowAccept{in: make(chan struct{}), out: make(chan struct{})}
-	h := engine.Callbacks{
+	h := engine.HandlerFuncs{
 		Open: func(s *engine.Session) { opens.Store(s, true) },
 		Message: func(s *engine.Session, _ *framing.Message) {
 			if s.Transport() == "fake" {

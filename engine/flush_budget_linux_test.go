@@ -123,7 +123,7 @@ func TestHazard32SendHasABudget(t *testing.T) {
 	}
 	const total = 256 << 20
 	j := newJournal(nil)
-	e, addr := serve(t, engine.Config{Handler: j, Cores: 1, OutboxLimit: 64 << 20, SlowConsumer: engine.DropNewest})
+	e, addr := serve(t, engine.Config{Handler: j, Cores: 1, OutboxLimit: 64 << 20, SlowConsumer: engine.SlowConsumerDropNewest})
 	c := dial(t, addr)
 	s := j.session(t)
 	var got atomic.Uint64

@@ -13,7 +13,7 @@ import (
 // each tick.
 func TestIdleTimerRestsBehindTheInput(t *testing.T) {
 	held := make(chan *Session, 1)
-	e := New(Config{Cores: 1, IdleTimeout: 100 * time.Millisecond, Handler: OnMessage(func(s *Session, _ *framing.Message) {
+	e := New(Config{Cores: 1, IdleTimeout: 100 * time.Millisecond, Handler: HandlerFunc(func(s *Session, _ *framing.Message) {
 		s.Hold()
 		held <- s
 	})})

@@ -15,7 +15,7 @@ func TestLargeMessagesThatWaitKeepTheirOrder(t *testing.T) {
 	var ids []uint32
 	done := make(chan struct{})
 	const n = 8
-	h := engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) {
 		<-gate
 		if ids = append(ids, m.ID); m.ID == n-1 {
 			close(done)

@@ -127,7 +127,7 @@ func (s *Session) Deliver(m *framing.Message) error {
 }
 
 // TryDeliver is Deliver for unreliable datagrams: it returns ErrWouldBlock instead of
-// waiting for ring space, and counts that in Stats.Drops. In Inline dispatch it is
+// waiting for ring space, and counts that in Stats.DroppedDatagrams. In Inline dispatch it is
 // Deliver.
 func (s *Session) TryDeliver(m *framing.Message) error {
 	c := s.conn.(*linkConn)

@@ -37,7 +37,7 @@ func TestHazard31PanicInALink(t *testing.T) {
 			eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 				f := &fake{}
 				ended := make(chan error, 1)
-				h := engine.Callbacks{Message: func(s *engine.Session, m *framing.Message) {
+				h := engine.HandlerFuncs{Message: func(s *engine.Session, m *framing.Message) {
 					_ = s.Reply(m, m.Payload)
 				}, Close: func(s *engine.Session, reason error) {
 					if s.Transport() == "fake" {

@@ -70,7 +70,7 @@ func TestDeliveryKeepsTheLaw(t *testing.T) {
 		}
 		ended := make(chan struct{})
 		f := &fake{}
-		e, _ := serve(t, engine.Config{Dispatch: d, RingSize: 64 << 10, Handler: engine.Callbacks{
+		e, _ := serve(t, engine.Config{Dispatch: d, RingSize: 64 << 10, Handler: engine.HandlerFuncs{
 			Open: func(*engine.Session) {
 				time.Sleep(20 * time.Millisecond) // let the deliverers come
 				callback(func() { opened = true })
@@ -128,7 +128,7 @@ func TestDeliveryKeepsTheLaw(t *testing.T) {
 func TestInlineDeliveryFlushesOnce(t *testing.T) {
 	f := &fake{}
 	var flushes int32
-	serve(t, engine.Config{Dispatch: engine.Inline, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	serve(t, engine.Config{Dispatch: engine.Inline, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		switch string(m.Payload) {
 		case "send":
 			_ = s.Reply(m, nil)
@@ -172,7 +172,7 @@ func TestInlineDeliveryFlushesOnce(t *testing.T) {
 // through the link after that.
 func TestRepliesKeepTheirOrder(t *testing.T) {
 	f := &fake{}
-	serve(t, engine.Config{Dispatch: engine.Inline, MaxMessageSize: 100, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	serve(t, engine.Config{Dispatch: engine.Inline, MaxMessageSize: 100, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		if err := s.Reply(m, m.Payload); err != nil && len(m.Payload) <= 100 {
 			t.Error(err)
 		}
@@ -250,7 +250,7 @@ func TestDeliverEndsWithTheSession(t *testing.T) {
 	for name, size := range map[string]int{"small": 10, "large": 60_000} {
 		t.Run(name, func(t *testing.T) {
 			gate := make(chan struct{})
-			h := engine.OnMessage(func(*engine.Session, *framing.Message) { <-gate })
+			h := engine.HandlerFunc(func(*engine.Session, *framing.Message) { <-gate })
 			f := &fake{}
 			e, _ := serve(t, engine.Config{Handler: h, Cores: 1, RingSize: 64 << 10, MaxMessageSize: 64 << 10}, f)
 			one, two := f.open(t), f.open(t)
@@ -347,7 +347,7 @@ func TestLargeMessagesAreCopiedWhenThereIsRoom(t *testing.T) {
 	gate := make(chan struct{})
 	var handled atomic.Int32
 	f := &fake{}
-	serve(t, engine.Config{Cores: 1, Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {
+	serve(t, engine.Config{Cores: 1, Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {
 		<-gate
 		handled.Add(1)
 	})}, f)

@@ -355,7 +355,7 @@ func activated(t *testing.T) {
 	if again, err := engine.ActivationFiles(); err != nil || len(again) > 0 {
 		t.Error("found again: ", again, err)
 	}
-	e := engine.New(engine.Config{Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {})})
+	e := engine.New(engine.Config{Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {})})
 	defer func() { _ = e.Close() }()
 	var says []string
 	for _, f := range files {

@@ -22,7 +22,7 @@ var (
 )
 
 // tellAddr answers with the session's remote address.
-var tellAddr = engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+var tellAddr = engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 	_ = s.Reply(m, []byte(s.RemoteAddr().String()))
 })
 

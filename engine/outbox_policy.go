@@ -1,27 +1,27 @@
 package engine
 
-// SlowConsumer is the policy for peers that read more slowly than they are sent to. No
+// SlowConsumerPolicy is the policy for peers that read more slowly than they are sent to. No
 // policy makes a sender wait; SendContext waits, under any policy.
-type SlowConsumer uint8
+type SlowConsumerPolicy uint8
 
 const (
-	// CloseSlow closes the session with ErrSlowConsumer.
-	CloseSlow SlowConsumer = iota
-	// DropNewest refuses the message with ErrDropped.
-	DropNewest
-	// DropOldest drops the oldest messages, if no byte of them was written, to make
+	// SlowConsumerClose closes the session with ErrSlowConsumer.
+	SlowConsumerClose SlowConsumerPolicy = iota
+	// SlowConsumerDropNewest refuses the message with ErrDropped.
+	SlowConsumerDropNewest
+	// SlowConsumerDropOldest drops the oldest messages, if no byte of them was written, to make
 	// space: a block of them at a time (4 to 64 KiB, or one larger message).
-	DropOldest
+	SlowConsumerDropOldest
 )
 
 // makeSpace applies the policy to a message of need bytes that would take the outbox
 // above its limit. Nil means that there is space now. With o.mu held.
 func (o *Outbox) makeSpace(need int) error {
 	switch o.limits.SlowConsumer {
-	case DropNewest:
+	case SlowConsumerDropNewest:
 		o.countDrops(1)
 		return ErrDropped
-	case DropOldest:
+	case SlowConsumerDropOldest:
 		for o.pending+need > o.limits.OutboxLimit {
 			if !o.dropBlock() {
 				o.countDrops(1)

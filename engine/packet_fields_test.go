@@ -21,7 +21,7 @@ func TestPacketsArriveWithAllFields(t *testing.T) {
 	}
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		got := make(chan framing.Message, 2*len(sent))
-		_, addr := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
+		_, addr := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) {
 			got <- *m.Clone()
 			*m = framing.Message{Payload: []byte{1}, Ext: []byte{1}, Stream: 1, ID: 1, BizType: 1, Type: 1, Compression: 1, Text: true, Datagram: true, Flags: 1}
 		})}, engine.Packets())

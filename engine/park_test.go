@@ -17,7 +17,7 @@ func TestWorkerSeesWhatCameBeforeItSlept(t *testing.T) {
 	const rounds, longest = 60_000, 400
 	var handled atomic.Int64
 	f := &fake{}
-	serve(t, engine.Config{Cores: 1, Handler: engine.OnMessage(func(*engine.Session, *framing.Message) { handled.Add(1) })}, f)
+	serve(t, engine.Config{Cores: 1, Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) { handled.Add(1) })}, f)
 	l := f.open(t)
 	m := &framing.Message{}
 	for n := int64(1); n <= rounds; n++ {

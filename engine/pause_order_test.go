@@ -16,7 +16,7 @@ func TestPauseKeepsTheOrder(t *testing.T) {
 		const messages = 30_000
 		var next atomic.Uint32
 		done := make(chan struct{})
-		_, addr := serve(t, engine.Config{Dispatch: d, Cores: 1, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		_, addr := serve(t, engine.Config{Dispatch: d, Cores: 1, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			if want := next.Load(); m.ID != want {
 				t.Errorf("message %d, want %d", m.ID, want)
 			}

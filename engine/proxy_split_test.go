@@ -77,7 +77,7 @@ func TestHazard29NothingIsSeenBehindALayer(t *testing.T) {
 					}
 					return append(slices.Clone(c.others), p)
 				}
-				cfg := engine.Config{Handler: engine.OnMessage(collect(got)), Dispatch: d, Cores: 1}
+				cfg := engine.Config{Handler: engine.HandlerFunc(collect(got)), Dispatch: d, Cores: 1}
 				eachCut(t, cfg, protocols, slices.Concat(c.header, lines), func(cut int, _ *engine.Engine) {
 					for _, want := range []string{"one", "two", "three"} {
 						if m := <-got; m != want {

@@ -58,7 +58,7 @@ func repliesAndSends(t *testing.T, d engine.Dispatch, cfg engine.Config, protoco
 	const answers, pushes = 20_000, 5000
 	var pusher sync.WaitGroup
 	cfg.Dispatch = d
-	cfg.Handler = engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	cfg.Handler = engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		if m.ID == 0 {
 			pusher.Go(func() {
 				for i := range uint32(pushes) {
@@ -137,7 +137,7 @@ func TestRepliesInFrontOfTheEnd(t *testing.T) {
 func TestCallbackThatSendsMuch(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		full := make(chan error, 1)
-		_, addr := serve(t, engine.Config{Dispatch: d, OutboxLimit: 300 << 10, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		_, addr := serve(t, engine.Config{Dispatch: d, OutboxLimit: 300 << 10, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			_ = s.Reply(m, m.Payload)
 			if m.ID != 2 {
 				return

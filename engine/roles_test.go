@@ -71,7 +71,7 @@ func TestRepliesDoNotWaitForTheBatch(t *testing.T) {
 				}
 				time.Sleep(50 * time.Microsecond)
 			}
-			h := engine.OnMessage(late)
+			h := engine.HandlerFunc(late)
 			if ring {
 				h = occupied(gate, late)
 			}

@@ -151,7 +151,7 @@ func checkReadBufferSize(t *testing.T) {
 	for _, size := range []int{small, sent} {
 		written := make(chan struct{})
 		var largest, total atomic.Int64
-		_, addr := serve(t, engine.Config{Dispatch: engine.Inline, ReadBufferSize: size, Handler: engine.Callbacks{
+		_, addr := serve(t, engine.Config{Dispatch: engine.Inline, ReadBufferSize: size, Handler: engine.HandlerFuncs{
 			Open: func(*engine.Session) { <-written },
 			Message: func(_ *engine.Session, m *framing.Message) {
 				largest.Store(max(largest.Load(), int64(len(m.Payload))))
@@ -184,7 +184,7 @@ func checkOutboxSoftMark(t *testing.T) {
 // checkOutboxLimit: so much waits for a peer that doesn't read, and no more.
 func checkOutboxLimit(t *testing.T) {
 	for limit, drops := range map[int]bool{256 << 10: true, 32 << 20: false} {
-		_, s, c := slowSession(t, engine.Config{SlowConsumer: engine.DropNewest, OutboxSoftMark: 64 << 10, OutboxLimit: limit,
+		_, s, c := slowSession(t, engine.Config{SlowConsumer: engine.SlowConsumerDropNewest, OutboxSoftMark: 64 << 10, OutboxLimit: limit,
 			Socket: engine.SocketOptions{WriteBuffer: 16 << 10}})
 		_ = c.SetReadBuffer(16 << 10)
 		var err error

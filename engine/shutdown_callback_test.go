@@ -36,7 +36,7 @@ func TestCloseFromACallback(t *testing.T) {
 						default: // of the second session
 						}
 					}
-					h := engine.Callbacks{
+					h := engine.HandlerFuncs{
 						Open:    func(s *engine.Session) { act(s, "OnOpen") },
 						Message: func(s *engine.Session, _ *framing.Message) { act(s, "OnMessage") },
 						Close: func(s *engine.Session, reason error) {

@@ -42,7 +42,7 @@ func TestHazard16ShutdownHandlesWhatTLSHasRead(t *testing.T) {
 	var handled atomic.Int64
 	paused := make(chan *engine.Session, 1)
 	e, addr := serve(t, engine.Config{Dispatch: engine.Inline, Cores: 1, ReadBufferSize: 4 << 10,
-		Handler: engine.OnMessage(func(s *engine.Session, _ *framing.Message) {
+		Handler: engine.HandlerFunc(func(s *engine.Session, _ *framing.Message) {
 			if handled.Add(1) == 1 {
 				s.Pause()
 				paused <- s
@@ -76,7 +76,7 @@ func TestHazard16ShutdownHandlesWhatAPausedSessionHasRead(t *testing.T) {
 			gate := make(chan struct{})
 			opened := make(chan *engine.Session, 10)
 			var paused atomic.Pointer[engine.Session]
-			h := engine.Callbacks{Open: func(s *engine.Session) { opened <- s }, Message: func(s *engine.Session, _ *framing.Message) {
+			h := engine.HandlerFuncs{Open: func(s *engine.Session) { opened <- s }, Message: func(s *engine.Session, _ *framing.Message) {
 				if s != paused.Load() {
 					<-gate
 				}

@@ -66,7 +66,7 @@ func TestHazard14LateCallsWriteToNobody(t *testing.T) {
 func TestHazard16ShutdownHandlesWhatWasRead(t *testing.T) {
 	gate := make(chan struct{})
 	var handled atomic.Int64
-	h := engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) {
 		<-gate
 		handled.Add(1)
 	})

@@ -34,7 +34,7 @@ func TestLargeMessageTakesItsSizeOnce(t *testing.T) {
 			eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 				got := make(chan int, 1)
 				_, addr := serve(t, engine.Config{Dispatch: d, MaxMessageSize: size, Cores: 1,
-					Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) { got <- len(m.Payload) })}, c.protocol)
+					Handler: engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) { got <- len(m.Payload) })}, c.protocol)
 				conn := dial(t, addr)
 				frame := append(c.head[:len(c.head):len(c.head)], make([]byte, size)...)
 				n := allocated(func() {

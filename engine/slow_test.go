@@ -52,7 +52,7 @@ func increasing(ids []uint32) bool {
 }
 
 func TestDropNewest(t *testing.T) {
-	e, s, c := slowSession(t, engine.Config{SlowConsumer: engine.DropNewest, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
+	e, s, c := slowSession(t, engine.Config{SlowConsumer: engine.SlowConsumerDropNewest, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
 	const n = 2000
 	dropped := 0
 	for range n {
@@ -62,8 +62,8 @@ func TestDropNewest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if dropped == 0 || e.Stats().Dropped != uint64(dropped) {
-		t.Fatalf("%d dropped, %d counted", dropped, e.Stats().Dropped)
+	if dropped == 0 || e.Stats().DroppedMessages != uint64(dropped) {
+		t.Fatalf("%d dropped, %d counted", dropped, e.Stats().DroppedMessages)
 	}
 	_ = c.CloseWrite()
 	got := ids(t, c)
@@ -73,14 +73,14 @@ func TestDropNewest(t *testing.T) {
 }
 
 func TestDropOldest(t *testing.T) {
-	e, s, c := slowSession(t, engine.Config{SlowConsumer: engine.DropOldest, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
+	e, s, c := slowSession(t, engine.Config{SlowConsumer: engine.SlowConsumerDropOldest, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
 	const n = 2000
 	for range n {
 		if err := s.Send(make([]byte, 10_000)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	dropped := int(e.Stats().Dropped)
+	dropped := int(e.Stats().DroppedMessages)
 	_ = c.CloseWrite()
 	got := ids(t, c)
 	if dropped == 0 || len(got) != n-dropped || !increasing(got) || got[len(got)-1] != n {
@@ -91,7 +91,7 @@ func TestDropOldest(t *testing.T) {
 // TestSendContextWaits: under every policy it waits for the peer, and nothing is
 // dropped.
 func TestSendContextWaits(t *testing.T) {
-	for _, policy := range []engine.SlowConsumer{engine.CloseSlow, engine.DropNewest, engine.DropOldest} {
+	for _, policy := range []engine.SlowConsumerPolicy{engine.SlowConsumerClose, engine.SlowConsumerDropNewest, engine.SlowConsumerDropOldest} {
 		e, s, c := slowSession(t, engine.Config{SlowConsumer: policy, OutboxLimit: 1 << 20, OutboxSoftMark: 1 << 20})
 		const n = 2000
 		var sent atomic.Int64
@@ -117,8 +117,8 @@ func TestSendContextWaits(t *testing.T) {
 		if g := ids(t, c); len(g) != n || !increasing(g) {
 			t.Fatalf("policy %d: %d of %d arrived", policy, len(g), n)
 		}
-		if err := <-done; err != nil || e.Stats().Dropped != 0 {
-			t.Errorf("policy %d: %v, %d dropped", policy, err, e.Stats().Dropped)
+		if err := <-done; err != nil || e.Stats().DroppedMessages != 0 {
+			t.Errorf("policy %d: %v, %d dropped", policy, err, e.Stats().DroppedMessages)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func TestPauseEndsWhileItIsNoticed(t *testing.T) {
 			}
 		}
 	}()
-	_, addr := serve(t, engine.Config{Dispatch: engine.Inline, Cores: 1, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	_, addr := serve(t, engine.Config{Dispatch: engine.Inline, Cores: 1, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		if want := next.Load(); m.ID != want {
 			t.Errorf("message %d, want %d", m.ID, want)
 		}

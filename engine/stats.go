@@ -122,22 +122,22 @@ func (c *reasonCounts) addTo(m map[string]uint64) {
 // connection_lost, shutdown, refused, closed; the limits that refuse connections:
 // max_sessions, max_sessions_per_addr, max_handshakes, accept_rate; and other.
 type Stats struct {
-	Active       int64             // sessions now, including those in their handshake
-	Accepted     uint64            // connections accepted on stream listeners
-	Refused      map[string]uint64 // connections that ended before they were sessions, by reason
-	Closed       map[string]uint64 // sessions that ended, by reason
-	AcceptErrors uint64            // failed accepts; the listener continued
-	LastAccept   error             // the error of the last failed accept
-	Panics       uint64            // in handlers and in third-party protocols
-	MessagesIn   uint64            // delivered to the handler or a ring
-	MessagesOut  uint64            // queued and flushed, or passed to a link
-	BytesIn      uint64            // read from stream sockets
-	BytesOut     uint64            // written to stream sockets
-	Throttled    uint64            // times that a session was paused by MessageRate or ByteRate
-	Dropped      uint64            // messages dropped by Config.SlowConsumer
-	Drops        uint64            // datagrams dropped because a ring was full
-	Transports   []TransportStats
-	Cores        []CoreStats
+	Active           int64             // sessions now, including those in their handshake
+	Accepted         uint64            // connections accepted on stream listeners
+	Refused          map[string]uint64 // connections that ended before they were sessions, by reason
+	Closed           map[string]uint64 // sessions that ended, by reason
+	AcceptErrors     uint64            // failed accepts; the listener continued
+	LastAccept       error             // the error of the last failed accept
+	Panics           uint64            // in handlers and in third-party protocols
+	MessagesIn       uint64            // delivered to the handler or a ring
+	MessagesOut      uint64            // queued and flushed, or passed to a link
+	BytesIn          uint64            // read from stream sockets
+	BytesOut         uint64            // written to stream sockets
+	Throttled        uint64            // times that a session was paused by MessageRate or ByteRate
+	DroppedMessages  uint64            // messages dropped by Config.SlowConsumer
+	DroppedDatagrams uint64            // datagrams dropped because a ring was full
+	Transports       []TransportStats
+	Cores            []CoreStats
 }
 
 // TransportStats are the counters of one protocol.
@@ -159,7 +159,7 @@ type CoreStats struct {
 
 // Stats returns a snapshot. It does not block; the cores are read one after another.
 func (e *Engine) Stats() Stats {
-	st := Stats{Active: e.active.Load(), Dropped: e.drops.Load(), Refused: map[string]uint64{}, Closed: map[string]uint64{}}
+	st := Stats{Active: e.active.Load(), DroppedMessages: e.drops.Load(), Refused: map[string]uint64{}, Closed: map[string]uint64{}}
 	for _, c := range e.cores {
 		cs := &c.stats
 		st.Accepted += cs.accepted.Load()
@@ -168,7 +168,7 @@ func (e *Engine) Stats() Stats {
 		st.BytesIn += cs.bytesIn.Load()
 		st.BytesOut += cs.bytesOut.Load()
 		st.Panics += cs.panics.Load()
-		st.Drops += cs.datagramDrops.Load()
+		st.DroppedDatagrams += cs.datagramDrops.Load()
 		st.Throttled += cs.throttled.Load()
 		cs.closed.addTo(st.Closed)
 		st.Cores = append(st.Cores, CoreStats{

@@ -159,7 +159,7 @@ func TestHazard31PanicInAProtocol(t *testing.T) {
 				closed := make(chan struct{}, 10)
 				cfg := c.cfg
 				cfg.Dispatch = d
-				cfg.Handler = engine.Callbacks{Message: func(s *engine.Session, m *framing.Message) {
+				cfg.Handler = engine.HandlerFuncs{Message: func(s *engine.Session, m *framing.Message) {
 					if string(m.Payload) == "close" {
 						s.Close()
 						return

@@ -72,7 +72,7 @@ func (c *helloCodec) Decode(s *engine.Session, b []byte, seen int, m *framing.Me
 func TestHazard02FirstMessageRightBehindTheHandshake(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		order := make(chan string, 10)
-		h := engine.Callbacks{
+		h := engine.HandlerFuncs{
 			Open: func(s *engine.Session) {
 				order <- "open"
 				_ = s.Send([]byte("first"))
@@ -93,12 +93,12 @@ func TestHazard02FirstMessageRightBehindTheHandshake(t *testing.T) {
 func TestDialedSessionsAreSessions(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		for _, p := range []engine.StreamProtocol{engine.Packets(), hello{engine.Packets()}, engine.Framed(framing.Line{})} {
-			_, addr := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{
+			_, addr := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFuncs{
 				Open:    func(s *engine.Session) { _ = s.Send([]byte("first")) },
 				Message: reply,
 			}}, p)
 			got := make(chan string, 10)
-			client, _ := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{
+			client, _ := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFuncs{
 				Open:    func(*engine.Session) { got <- "open" },
 				Message: func(_ *engine.Session, m *framing.Message) { got <- string(m.Payload) },
 				Close:   func(*engine.Session, error) { got <- "close" },
@@ -151,7 +151,7 @@ func TestHazard11TwoPeersThatWriteMoreThanTheyReadDoNotDeadlock(t *testing.T) {
 	done := make(chan struct{})
 	var count atomic.Int64
 	client, _ := serve(t, engine.Config{OutboxSoftMark: 64 << 10, OutboxLimit: 64 << 20,
-		Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
+		Handler: engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) {
 			if count.Add(1) == n {
 				close(done)
 			}

@@ -93,7 +93,7 @@ func TestDeadlineOfASessionThatCameWhileTheLoopWasHeldUp(t *testing.T) {
 	for range 10 {
 		held := make(chan struct{}, 1)
 		_, addr := serve(t, engine.Config{Cores: 1, Dispatch: engine.Inline, SniffTimeout: sniff,
-			Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+			Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 				if string(m.Payload) == "hold" {
 					held <- struct{}{}
 					time.Sleep(busy)

@@ -50,7 +50,7 @@ func TestTLSPauseAndResume(t *testing.T) {
 		var count atomic.Int64
 		check := inOrder(t, &count)
 		session := make(chan *engine.Session, 1)
-		h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			if m.ID%1000 == 0 {
 				s.Pause()
 				session <- s
@@ -71,7 +71,7 @@ func TestTLSPauseAndResume(t *testing.T) {
 }
 
 func TestHazard10SlowConsumerOverTLS(t *testing.T) {
-	for name, policy := range map[string]engine.SlowConsumer{"close": engine.CloseSlow, "newest": engine.DropNewest, "oldest": engine.DropOldest} {
+	for name, policy := range map[string]engine.SlowConsumerPolicy{"close": engine.SlowConsumerClose, "newest": engine.SlowConsumerDropNewest, "oldest": engine.SlowConsumerDropOldest} {
 		t.Run(name, func(t *testing.T) {
 			j := newJournal(nil)
 			e, addr := serve(t, engine.Config{Handler: j, OutboxLimit: 1 << 20, SlowConsumer: policy}, overTLS(), engine.Packets())
@@ -84,13 +84,13 @@ func TestHazard10SlowConsumerOverTLS(t *testing.T) {
 					break
 				}
 			}
-			if policy == engine.CloseSlow {
+			if policy == engine.SlowConsumerClose {
 				if !errors.Is(err, engine.ErrSlowConsumer) || !errors.Is(j.reason(t), engine.ErrSlowConsumer) {
 					t.Fatal(err)
 				}
 				return
 			}
-			dropped := int(e.Stats().Dropped)
+			dropped := int(e.Stats().DroppedMessages)
 			if dropped == 0 {
 				t.Fatal("nothing was dropped")
 			}
@@ -111,7 +111,7 @@ func TestHazard10SlowConsumerOverTLS(t *testing.T) {
 				}
 				last = int(m.ID)
 			}
-			if policy == engine.DropOldest && last != n-1 {
+			if policy == engine.SlowConsumerDropOldest && last != n-1 {
 				t.Error("the last message is missing, the newest is ", last)
 			}
 		})

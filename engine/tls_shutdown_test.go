@@ -19,7 +19,7 @@ func TestHazard16ShutdownHandlesWhatTLSHolds(t *testing.T) {
 	paused := make(chan *engine.Session, 1)
 	e, addr := serve(t, engine.Config{
 		Dispatch: engine.Inline, Cores: 1, ReadBufferSize: 4 << 10,
-		Handler: engine.OnMessage(func(s *engine.Session, _ *framing.Message) {
+		Handler: engine.HandlerFunc(func(s *engine.Session, _ *framing.Message) {
 			if handled.Add(1) == 1 {
 				s.Pause()
 				paused <- s

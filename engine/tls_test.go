@@ -339,7 +339,7 @@ func TestTLSRequiredRefusesPlain(t *testing.T) {
 
 // TestTLSSilentClientGetsAPacketSession is for servers that speak first.
 func TestTLSSilentClientGetsAPacketSession(t *testing.T) {
-	first := engine.Callbacks{Open: func(s *engine.Session) { _ = s.Send([]byte("first")) }}
+	first := engine.HandlerFuncs{Open: func(s *engine.Session) { _ = s.Send([]byte("first")) }}
 	for _, protocols := range [][]engine.Protocol{
 		{overTLS(), engine.Packets()},
 		{overTLS(), hello{engine.Packets()}, engine.Packets()},
@@ -401,11 +401,11 @@ func TestHazard25DialTLSVerifiesByDefault(t *testing.T) {
 func TestDialTLS(t *testing.T) {
 	eachTLS(t, func(t *testing.T, d engine.Dispatch, version uint16) {
 		server := newJournal(reply)
-		server.Callbacks.Open = func(s *engine.Session) { _ = s.Send([]byte("first")); server.opened <- s }
+		server.HandlerFuncs.Open = func(s *engine.Session) { _ = s.Send([]byte("first")); server.opened <- s }
 		_, addr := serve(t, engine.Config{Handler: server, Dispatch: d}, overTLS(), hello{engine.Packets()}, engine.Packets())
 		for _, inner := range []engine.StreamProtocol{hello{engine.Packets()}, engine.Packets()} {
 			got, client := make(chan string, 10), newJournal(nil)
-			client.Callbacks.Message = collect(got)
+			client.HandlerFuncs.Message = collect(got)
 			e, _ := serve(t, engine.Config{Handler: client, Dispatch: d})
 			s, err := e.Dial(context.Background(), addr, engine.DialTLS(inner, &tls.Config{RootCAs: testAuthority.pool, MinVersion: version, MaxVersion: version}))
 			if err != nil {

@@ -35,7 +35,7 @@ func TestSenderHasOneTurnAtATime(t *testing.T) {
 				last = flooded.Load()
 				return next.Decode(s, b, seen, m)
 			}}}
-			cfg := engine.Config{Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {}), Dispatch: d, Cores: 1, ReadBufferSize: buffer}
+			cfg := engine.Config{Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {}), Dispatch: d, Cores: 1, ReadBufferSize: buffer}
 			e, addr := serve(t, cfg, steady)
 			l, err := e.Listen("127.0.0.1:0", flood)
 			if err != nil {

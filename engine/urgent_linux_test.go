@@ -15,7 +15,7 @@ import (
 func TestUrgentByteDoesNotHideWhatFollows(t *testing.T) {
 	entered, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	h := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		if string(m.Payload) == "hold" {
 			once.Do(func() { close(entered); <-goOn })
 			return

@@ -13,7 +13,7 @@ import (
 // A server asks its client: with a Mux on both sides, either may.
 func ExampleMux_Request() {
 	sessions := make(chan *engine.Session, 1)
-	asks := mux.New(engine.Callbacks{Open: func(s *engine.Session) { sessions <- s }}, mux.Options{})
+	asks := mux.New(engine.HandlerFuncs{Open: func(s *engine.Session) { sessions <- s }}, mux.Options{})
 	server := engine.New(engine.Config{Handler: asks})
 	l, err := server.Listen("127.0.0.1:0", engine.Packets())
 	if err != nil {
@@ -24,7 +24,7 @@ func ExampleMux_Request() {
 	}
 	defer server.Close()
 
-	client := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	client := engine.New(engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		if err := s.Reply(m, append([]byte("I heard: "), m.Payload...)); err != nil {
 			log.Print(err)
 		}

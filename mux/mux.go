@@ -52,7 +52,7 @@ var _ engine.Handler = (*Mux)(nil)
 // ignored.
 func New(next engine.Handler, options Options) *Mux {
 	if next == nil {
-		next = engine.Callbacks{}
+		next = engine.HandlerFuncs{}
 	}
 	x := &Mux{next: next, options: options, invalid: options.Validate()}
 	if options.MaxPending == 0 {

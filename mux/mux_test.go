@@ -14,7 +14,7 @@ import (
 // the pending requests were failed.
 func TestNextHandler(t *testing.T) {
 	seen := make(chan string, 10)
-	p := newPair(t, pairConfig{server: engine.Callbacks{
+	p := newPair(t, pairConfig{server: engine.HandlerFuncs{
 		Open:    func(*engine.Session) { seen <- "open" },
 		Message: func(_ *engine.Session, m *framing.Message) { seen <- fmt.Sprint(m.Type, " ", string(m.Payload)) },
 		Close: func(_ *engine.Session, reason error) {
@@ -70,7 +70,7 @@ func TestIdleSessionHasNoTable(t *testing.T) {
 func TestPassThroughAllocations(t *testing.T) {
 	p := newPair(t, pairConfig{})
 	var messages int
-	x := New(engine.OnMessage(func(*engine.Session, *framing.Message) { messages++ }), Options{})
+	x := New(engine.HandlerFunc(func(*engine.Session, *framing.Message) { messages++ }), Options{})
 	m := &framing.Message{Type: framing.Request, Payload: []byte("x")}
 	unknown := &framing.Message{Type: framing.Response, ID: 1}
 	allocs := testing.AllocsPerRun(1000, func() {

@@ -196,7 +196,7 @@ func TestHazard07SessionEndsRequests(t *testing.T) {
 			const requests = 10
 			got := make(keeper, requests)
 			reasons := make(chan error, 1)
-			p := newPair(t, pairConfig{server: got, client: engine.Callbacks{
+			p := newPair(t, pairConfig{server: got, client: engine.HandlerFuncs{
 				Close: func(_ *engine.Session, reason error) { reasons <- reason },
 			}})
 			results := make(chan error, requests)
@@ -327,7 +327,7 @@ func TestRequestThatCannotBeSent(t *testing.T) {
 
 // The answers that are failures, as they come over a connection.
 func TestFailedAnswers(t *testing.T) {
-	p := newPair(t, pairConfig{server: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	p := newPair(t, pairConfig{server: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		reply := framing.Message{Type: framing.Response, ID: m.ID, Payload: m.Payload[1:]}
 		switch m.Payload[0] {
 		case 'F':

@@ -65,7 +65,7 @@ func pending(x *Mux, s *engine.Session) int {
 
 // answerWith replies to every request with prefix and its payload.
 func answerWith(prefix string) engine.Handler {
-	return engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	return engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		s.Reply(m, append([]byte(prefix), m.Payload...))
 	})
 }

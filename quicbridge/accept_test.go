@@ -126,7 +126,7 @@ func TestUnreadAnswersDelayNoOther(t *testing.T) {
 	const large, never = 1, 2 // IDs of Requests: answered with much, and not at all
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		c, _, q := tap(t, engine.Config{Dispatch: d, OutboxLimit: 256 << 10, OutboxSoftMark: 64 << 10, MaxMessageSize: 128 << 10,
-			Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+			Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 				switch m.ID {
 				case large:
 					_ = s.Reply(m, make([]byte, 70<<10))

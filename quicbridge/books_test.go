@@ -14,7 +14,7 @@ import (
 func TestCancelledAnswersLeaveTheBooks(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		const size = 20_000
-		c, _, q := tap(t, engine.Config{Dispatch: d, Cores: 1, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		c, _, q := tap(t, engine.Config{Dispatch: d, Cores: 1, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			for range m.ID {
 				_ = s.SendMessage(&framing.Message{Stream: m.Stream, Payload: make([]byte, size)})
 			}
@@ -80,7 +80,7 @@ func TestStoppedStreamOwesNothing(t *testing.T) {
 // the sum, not at all streams; an outbox that drops messages makes it right again.
 func TestRecountAfterDropsOnly(t *testing.T) {
 	const limit = 64 << 10
-	for _, policy := range []engine.SlowConsumer{engine.CloseSlow, engine.DropNewest, engine.DropOldest} {
+	for _, policy := range []engine.SlowConsumerPolicy{engine.SlowConsumerClose, engine.SlowConsumerDropNewest, engine.SlowConsumerDropOldest} {
 		full := Config{}.withDefaults()
 		c := &conn{config: &full, limits: &engine.Limits{MaxMessageSize: 1 << 10, OutboxSoftMark: limit, OutboxLimit: limit, SlowConsumer: policy}}
 		c.wake.L = &c.mu
@@ -121,7 +121,7 @@ func TestRepliesKeepBehindWhatIsQueued(t *testing.T) {
 	var once sync.Once
 	handles := make(chan uint64, 1)
 	started := make(chan struct{})
-	handler := engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	handler := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		switch string(m.Payload) {
 		case "hello":
 			handles <- m.Stream

@@ -14,7 +14,7 @@ import (
 // machine that stands still it may be early, so it is asked three times.
 func TestCancelBehindCollectedReply(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
-		s := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		s := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			if m.Type == framing.Request {
 				_ = s.Reply(m, m.Payload)
 			}

@@ -19,7 +19,7 @@ func TestHazard15ReplyThenClose(t *testing.T) { eachDispatch(t, testHazard15Repl
 func testHazard15ReplyThenClose(t *testing.T, d engine.Dispatch) {
 	const n = 200
 	payload := strings.Repeat("x", 10_000)
-	srv := serve(t, engine.Config{Dispatch: d, LingerTimeout: testPatience, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, LingerTimeout: testPatience, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		for i := range n {
 			_ = s.SendMessage(&framing.Message{ID: uint32(i), Stream: m.Stream, Payload: []byte(payload)})
 		}
@@ -162,7 +162,7 @@ func TestHazard16Shutdown(t *testing.T) { eachDispatch(t, testHazard16Shutdown) 
 func testHazard16Shutdown(t *testing.T, d engine.Dispatch) {
 	var handled atomic.Int32
 	srv := serve(t, engine.Config{Dispatch: d, LingerTimeout: 500 * time.Millisecond,
-		Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			time.Sleep(time.Millisecond)
 			handled.Add(1)
 			_ = s.Reply(m, m.Payload)
@@ -270,8 +270,8 @@ func TestCloseFromACallback(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		returned := make(chan error, 1)
 		srv := serve(t, engine.Config{Dispatch: d, ShutdownTimeout: 50 * time.Millisecond,
-			Handler: engine.OnMessage(func(s *engine.Session, _ *framing.Message) { returned <- s.Engine().Close() })}, Config{})
-		client := engine.New(engine.Config{Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {})})
+			Handler: engine.HandlerFunc(func(s *engine.Session, _ *framing.Message) { returned <- s.Engine().Close() })}, Config{})
+		client := engine.New(engine.Config{Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {})})
 		defer func() { _ = client.Close() }()
 		s, err := client.Dial(t.Context(), srv.addr, QUIC(Config{TLS: trust(t)}))
 		if err != nil {

@@ -118,7 +118,7 @@ func TestConfigKeepAlive(t *testing.T) {
 func taken(t *testing.T, qc Config) int {
 	t.Helper()
 	paused := make(chan struct{})
-	srv := serve(t, engine.Config{Handler: engine.Callbacks{Open: func(s *engine.Session) { s.Pause(); close(paused) }}}, qc)
+	srv := serve(t, engine.Config{Handler: engine.HandlerFuncs{Open: func(s *engine.Session) { s.Pause(); close(paused) }}}, qc)
 	q := raw(t, srv.addr, nil, ALPN)
 	<-paused
 	var total atomic.Int64

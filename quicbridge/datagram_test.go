@@ -55,7 +55,7 @@ func TestDatagramTooLarge(t *testing.T) {
 // told; nothing waits.
 func TestDatagramBound(t *testing.T) {
 	blocked := make(chan error, 1)
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		for range 1000 { // without a flush in between: they stay where they are
 			if err := s.SendMessage(&framing.Message{Datagram: true, Payload: make([]byte, 1000)}); err != nil {
 				blocked <- err
@@ -82,7 +82,7 @@ func TestDatagramBound(t *testing.T) {
 // never.
 func TestNoDatagrams(t *testing.T) {
 	errs := make(chan error, 1)
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		errs <- s.SendMessage(&framing.Message{Datagram: true})
 	})}, Config{})
 	send(t, open(t, raw(t, srv.addr, &quic.Config{}, ALPN)), request(t, 1, "x"))
@@ -116,7 +116,7 @@ func TestBadDatagram(t *testing.T) {
 // dropped and counted, and the connection lives.
 func TestDatagramDrops(t *testing.T) {
 	release := make(chan struct{})
-	srv := serve(t, engine.Config{Cores: 1, RingSize: 64 << 10, Handler: engine.OnMessage(
+	srv := serve(t, engine.Config{Cores: 1, RingSize: 64 << 10, Handler: engine.HandlerFunc(
 		func(s *engine.Session, m *framing.Message) { <-release; _ = s.Reply(m, nil) })}, Config{})
 	q := raw(t, srv.addr, nil, ALPN)
 	b := packet(t, framing.Message{Payload: make([]byte, 1000)})
@@ -124,7 +124,7 @@ func TestDatagramDrops(t *testing.T) {
 		for range 20 {
 			_ = q.SendDatagram(b)
 		}
-		return srv.Stats().Drops > 0
+		return srv.Stats().DroppedDatagrams > 0
 	})
 	close(release)
 	s := open(t, q)

@@ -85,7 +85,7 @@ func TestHazard21MutePeer(t *testing.T) { eachDispatch(t, testHazard21MutePeer) 
 func testHazard21MutePeer(t *testing.T, d engine.Dispatch) {
 	const limit = 512 << 10
 	sessions := make(chan *engine.Session, 1)
-	srv := serve(t, engine.Config{Dispatch: d, OutboxLimit: limit, Handler: engine.OnMessage(
+	srv := serve(t, engine.Config{Dispatch: d, OutboxLimit: limit, Handler: engine.HandlerFunc(
 		func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, nil); sessions <- s })}, Config{})
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -130,7 +130,7 @@ func testHazard21ManyStreams(t *testing.T, d engine.Dispatch) {
 	var mu sync.Mutex
 	taken := 0
 	done := make(chan error, 1)
-	srv := serve(t, engine.Config{Dispatch: d, OutboxLimit: limit, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, OutboxLimit: limit, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		mu.Lock()
 		defer mu.Unlock()
 		payload := make([]byte, 60_000)
@@ -208,7 +208,7 @@ func TestHazard11NoDeadlock(t *testing.T) { eachDispatch(t, testHazard11NoDeadlo
 func testHazard11NoDeadlock(t *testing.T, d engine.Dispatch) {
 	const n, size = 60, 50_000
 	got := make(chan struct{}, 2*n)
-	h := engine.OnMessage(func(*engine.Session, *framing.Message) { got <- struct{}{} })
+	h := engine.HandlerFunc(func(*engine.Session, *framing.Message) { got <- struct{}{} })
 	flood := func(s *engine.Session) {
 		for range n {
 			if err := s.Send(make([]byte, size)); err != nil {
@@ -217,7 +217,7 @@ func testHazard11NoDeadlock(t *testing.T, d engine.Dispatch) {
 			}
 		}
 	}
-	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{Open: flood, Message: h}}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFuncs{Open: flood, Message: h}}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
 	c := newClient(t, engine.Config{Dispatch: d, Handler: h}, Config{InitialWindow: 32 << 10, MaxWindow: 32 << 10})
 	flood(c.dial(t, srv.addr))
 	for i := range 2 * n {

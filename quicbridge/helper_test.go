@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 const testPatience = 20 * time.Second
 
 // echo answers every message.
-var echo = engine.OnMessage(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
+var echo = engine.HandlerFunc(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
 
 // eachDispatch runs a test where messages are handled by workers, and where they
 // are handled by the goroutines that read them.
@@ -98,7 +98,7 @@ func newClient(t testing.TB, ec engine.Config, qc Config) *client {
 	c := &client{}
 	c.changed = sync.NewCond(&c.mu)
 	if ec.Handler == nil {
-		ec.Handler = engine.Callbacks{
+		ec.Handler = engine.HandlerFuncs{
 			Message: func(_ *engine.Session, m *framing.Message) {
 				c.mu.Lock()
 				c.got = append(c.got, m.Clone())

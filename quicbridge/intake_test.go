@@ -78,7 +78,7 @@ func TestHazard33UnfinishedPackets(t *testing.T) {
 // connection, and all of them can be finished.
 func TestConfigReadMemory(t *testing.T) {
 	const streams, size = 40, 700_000
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		_ = s.Reply(m, m.Payload[:1])
 	})}, Config{ReadMemory: 64 << 20})
 	q := raw(t, srv.addr, nil, ALPN)
@@ -102,7 +102,7 @@ func TestHazard33LargeMessagesWait(t *testing.T) {
 		const streams, size = 36, 900_000
 		gate := make(chan struct{})
 		var handled atomic.Int32
-		srv := serve(t, engine.Config{Dispatch: d, Cores: 1, Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {
+		srv := serve(t, engine.Config{Dispatch: d, Cores: 1, Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {
 			<-gate
 			handled.Add(1)
 		})}, Config{})

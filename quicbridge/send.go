@@ -120,7 +120,7 @@ func (c *conn) overLimit(handle uint64, size int64) error {
 		return nil
 	}
 	switch c.limits.SlowConsumer {
-	case engine.DropNewest, engine.DropOldest:
+	case engine.SlowConsumerDropNewest, engine.SlowConsumerDropOldest:
 		return engine.ErrDropped
 	default:
 		return engine.ErrSlowConsumer // the engine aborts the session
@@ -153,7 +153,7 @@ func (c *conn) append(m *framing.Message) (*stream, error) {
 		if err != nil {
 			return nil, err
 		}
-		crowded := c.limits.SlowConsumer == engine.DropOldest &&
+		crowded := c.limits.SlowConsumer == engine.SlowConsumerDropOldest &&
 			st.out.Pending()+framing.PacketHeaderSize+len(m.Ext)+len(m.Payload)+dropSlack > c.limits.OutboxLimit
 		err = st.out.Append(framing.Packet{}, m)
 		if crowded {

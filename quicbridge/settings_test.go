@@ -80,7 +80,7 @@ func checkMaxMessageSize(t *testing.T) {
 func checkOutboxSoftMark(t *testing.T) {
 	const enough = 4 << 20 // above the default, and the bytes in flight
 	var asked atomic.Int64
-	srv := serve(t, engine.Config{OutboxSoftMark: 8 << 20, OutboxLimit: 32 << 20, Handler: engine.OnMessage(
+	srv := serve(t, engine.Config{OutboxSoftMark: 8 << 20, OutboxLimit: 32 << 20, Handler: engine.HandlerFunc(
 		func(s *engine.Session, m *framing.Message) {
 			asked.Add(int64(len(m.Payload)))
 			_ = s.Reply(m, m.Payload)

@@ -17,11 +17,11 @@ func TestSlowConsumerPolicies(t *testing.T) { eachDispatch(t, testSlowConsumerPo
 
 func testSlowConsumerPolicies(t *testing.T, d engine.Dispatch) {
 	const limit = 256 << 10
-	for _, policy := range []engine.SlowConsumer{engine.DropNewest, engine.DropOldest} {
+	for _, policy := range []engine.SlowConsumerPolicy{engine.SlowConsumerDropNewest, engine.SlowConsumerDropOldest} {
 		for _, streams := range []int{1, 3} {
 			sent := make(chan error, 1)
 			srv := serve(t, engine.Config{Dispatch: d, SlowConsumer: policy, OutboxSoftMark: limit / 2, OutboxLimit: limit,
-				MaxMessageSize: limit / 2, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+				MaxMessageSize: limit / 2, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 					if m.Type != framing.Request {
 						_ = s.Reply(m, make([]byte, limit/8)) // so that this stream holds something
 						return
@@ -29,7 +29,7 @@ func testSlowConsumerPolicies(t *testing.T, d engine.Dispatch) {
 					var err error
 					for i := uint32(1); i <= 400 && err == nil; i++ {
 						reply := framing.Message{Type: framing.Response, Stream: m.Stream, ID: i, Payload: make([]byte, 2000)}
-						if err = s.SendMessage(&reply); policy == engine.DropOldest && errors.Is(err, engine.ErrDropped) {
+						if err = s.SendMessage(&reply); policy == engine.SlowConsumerDropOldest && errors.Is(err, engine.ErrDropped) {
 							err = nil
 						}
 					}
@@ -44,8 +44,8 @@ func testSlowConsumerPolicies(t *testing.T, d engine.Dispatch) {
 			send(t, s, request(t, 1, ""))
 			err := <-sent
 			switch {
-			case policy == engine.DropNewest && !errors.Is(err, engine.ErrDropped),
-				policy == engine.DropOldest && err != nil:
+			case policy == engine.SlowConsumerDropNewest && !errors.Is(err, engine.ErrDropped),
+				policy == engine.SlowConsumerDropOldest && err != nil:
 				t.Fatalf("policy %d, %d streams: sending ended with %v", policy, streams, err)
 			}
 			last, n := uint32(0), 0
@@ -64,7 +64,7 @@ func testSlowConsumerPolicies(t *testing.T, d engine.Dispatch) {
 			if n < 20 || n > limit/2000+80 {
 				t.Fatalf("policy %d, %d streams: %d messages came", policy, streams, n)
 			}
-			if policy == engine.DropOldest && streams == 1 && last != 400 {
+			if policy == engine.SlowConsumerDropOldest && streams == 1 && last != 400 {
 				t.Fatalf("the newest message that came is %d", last)
 			}
 			for c := range srv.Sessions() {

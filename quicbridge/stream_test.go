@@ -97,7 +97,7 @@ func testLargeMessages(t *testing.T, d engine.Dispatch) {
 func TestServerSpeaksFirst(t *testing.T) { eachDispatch(t, testServerSpeaksFirst) }
 
 func testServerSpeaksFirst(t *testing.T, d engine.Dispatch) {
-	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFuncs{
 		Open: func(s *engine.Session) { _ = s.Send([]byte("welcome")) },
 		Message: func(s *engine.Session, m *framing.Message) {
 			_ = s.Send([]byte("to the first stream"))
@@ -124,7 +124,7 @@ func testServerSpeaksFirst(t *testing.T, d engine.Dispatch) {
 // that the client opened, and so does one for a stream that doesn't exist.
 func TestFirstStreamIsTheClients(t *testing.T) {
 	for _, stream := range []uint64{0, 4711} {
-		srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+		srv := serve(t, engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 			_ = s.SendMessage(&framing.Message{ID: m.ID, Stream: stream, Payload: m.Payload})
 		})}, Config{})
 		q := raw(t, srv.addr, nil, ALPN)
@@ -201,7 +201,7 @@ func TestFarewell(t *testing.T) {
 func TestHazard15HalfClose(t *testing.T) { eachDispatch(t, testHazard15HalfClose) }
 
 func testHazard15HalfClose(t *testing.T, d engine.Dispatch) {
-	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		m = m.Clone()
 		time.AfterFunc(replyGrace+replyGrace/2, func() { _ = s.Reply(m, m.Payload) })
 	})}, Config{})
@@ -243,7 +243,7 @@ func testHalfCloseOneWay(t *testing.T, d engine.Dispatch) {
 func TestHalfCloseStreaming(t *testing.T) { eachDispatch(t, testHalfCloseStreaming) }
 
 func testHalfCloseStreaming(t *testing.T, d engine.Dispatch) {
-	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		if m.Type != framing.Request || m.ID != 1 {
 			return
 		}
@@ -276,7 +276,7 @@ func TestStopSending(t *testing.T) { eachDispatch(t, testStopSending) }
 
 func testStopSending(t *testing.T, d engine.Dispatch) {
 	errs := make(chan error, 100)
-	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		errs <- s.Reply(m, m.Payload)
 	})}, Config{})
 	q := raw(t, srv.addr, nil, ALPN)
@@ -384,7 +384,7 @@ func testHazard02FirstMessage(t *testing.T, d engine.Dispatch) {
 	var mu sync.Mutex
 	opened := map[engine.ID]bool{}
 	late := 0
-	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.Callbacks{
+	srv := serve(t, engine.Config{Dispatch: d, Handler: engine.HandlerFuncs{
 		Open: func(s *engine.Session) {
 			time.Sleep(5 * time.Millisecond)
 			mu.Lock()

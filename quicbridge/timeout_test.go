@@ -19,7 +19,7 @@ func TestWriteTimeout(t *testing.T) { eachDispatch(t, testWriteTimeout) }
 func testWriteTimeout(t *testing.T, d engine.Dispatch) {
 	const limit = 400 * time.Millisecond
 	small := &quic.Config{InitialStreamReceiveWindow: 4 << 10, MaxStreamReceiveWindow: 4 << 10}
-	large := engine.OnMessage(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, make([]byte, 100_000)) })
+	large := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, make([]byte, 100_000)) })
 	for name, stall := range map[string]func(t *testing.T, addr string) *quic.Conn{
 		"stream": func(t *testing.T, addr string) *quic.Conn {
 			q := raw(t, addr, small, ALPN)

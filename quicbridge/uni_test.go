@@ -69,7 +69,7 @@ func TestCompatRoundTrip(t *testing.T) {
 // queued, and come in order.
 func TestCompatPipelined(t *testing.T) {
 	const n = 300
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		for i := range n {
 			_ = s.SendMessage(&framing.Message{ID: uint32(i), Payload: []byte(name(i))})
 		}
@@ -87,7 +87,7 @@ func TestCompatPipelined(t *testing.T) {
 // TestCompatTooLarge: a packet that a msgtrans peer couldn't read isn't sent.
 func TestCompatTooLarge(t *testing.T) {
 	errs := make(chan error, 1)
-	srv := serve(t, engine.Config{MaxMessageSize: 2 << 20, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{MaxMessageSize: 2 << 20, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		errs <- s.Reply(m, make([]byte, compatMaxPacket-framing.PacketHeaderSize+1))
 	})}, Config{})
 	q := raw(t, srv.addr, nil)
@@ -194,7 +194,7 @@ func TestUnknownStreamTypes(t *testing.T) {
 // although it can't confirm them.
 func TestCompatReplyThenClose(t *testing.T) {
 	const n = 50
-	srv := serve(t, engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		for range n {
 			_ = s.Reply(m, make([]byte, 5000))
 		}
@@ -214,7 +214,7 @@ func TestCompatReplyThenClose(t *testing.T) {
 // like any other.
 func TestHazard21CompatStalledPeer(t *testing.T) {
 	errs := make(chan error, 1)
-	srv := serve(t, engine.Config{OutboxLimit: 1 << 20, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	srv := serve(t, engine.Config{OutboxLimit: 1 << 20, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		for {
 			if err := s.Reply(m, make([]byte, 10_000)); err != nil {
 				errs <- err

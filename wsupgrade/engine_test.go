@@ -381,7 +381,7 @@ func TestListenRefusesUnreachableWebSocket(t *testing.T) {
 		"in front of lines":    {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), lines}, true},
 		"packets in front too": {[]engine.Protocol{engine.Packets(), wsupgrade.Path("/a"), lines}, true},
 	} {
-		e := engine.New(engine.Config{Handler: engine.OnMessage(func(*engine.Session, *framing.Message) {})})
+		e := engine.New(engine.Config{Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {})})
 		_, err := e.Listen("127.0.0.1:0", c.protocols...)
 		if (err == nil) != c.legal {
 			t.Errorf("%s: %v", name, err)
@@ -399,7 +399,7 @@ func TestLargeFrameTakesItsSizeOnce(t *testing.T) {
 	const size = 16 << 20
 	got := make(chan int, 1)
 	_, addr := startWS(t, engine.Config{MaxMessageSize: size, Cores: 1,
-		Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) { got <- len(m.Payload) })})
+		Handler: engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) { got <- len(m.Payload) })})
 	c := dialForeign(t, addr, "/echo")
 	frame := ws.MustCompileFrame(ws.MaskFrame(ws.NewBinaryFrame(make([]byte, size))))
 	var before, after runtime.MemStats

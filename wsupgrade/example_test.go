@@ -16,7 +16,7 @@ import (
 // One handler serves packets over TCP, packets over WebSocket at /ws, and plain
 // WebSocket messages at /echo, all on one address.
 func ExamplePath() {
-	e := engine.New(engine.Config{Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	e := engine.New(engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		_ = s.Reply(m, m.Payload)
 	})})
 	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))

@@ -23,7 +23,7 @@ func TestForeignClientOverTLS(t *testing.T) {
 	for name, d := range map[string]engine.Dispatch{"workers": engine.Workers, "inline": engine.Inline} {
 		t.Run(name, func(t *testing.T) {
 			names := make(chan string, 100)
-			e := engine.New(engine.Config{Dispatch: d, Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+			e := engine.New(engine.Config{Dispatch: d, Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 				names <- s.Transport()
 				_ = s.SendMessage(m)
 			})})

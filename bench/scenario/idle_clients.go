@@ -77,7 +77,7 @@ func newQUICClients(ctx context.Context, addr string) *quicClients {
 
 func (c *quicClients) open(n int) error {
 	if c.engine == nil {
-		c.engine = engine.New(engine.Config{Handler: engine.OnMessage(func(_ *engine.Session, m *framing.Message) {
+		c.engine = engine.New(engine.Config{Handler: engine.HandlerFunc(func(_ *engine.Session, m *framing.Message) {
 			c.replies <- bytes.Clone(m.Payload)
 		})})
 	}

@@ -170,7 +170,7 @@ type serverStats struct {
 
 func (s *server) stats(context.Context, struct{}) (any, error) {
 	st := s.engine.Stats()
-	return serverStats{st.Active, st.Closed, st.Dropped}, nil
+	return serverStats{st.Active, st.Closed, st.DroppedMessages}, nil
 }
 
 // idCoreShift is the place of the core in an engine.ID.

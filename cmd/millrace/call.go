@@ -97,7 +97,7 @@ func (c *call) ask(ctx context.Context) ([]byte, error) {
 	}
 	// Other messages of the server are ignored. They must not delay the response
 	// after them.
-	opts = append(opts, client.WithHandler(engine.Callbacks{}))
+	opts = append(opts, client.WithHandler(engine.HandlerFuncs{}))
 	conn, err := client.Dial(ctx, c.url, opts...)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ func serveAll(t *testing.T, h engine.Handler) string {
 
 // shout answers in upper case, and floods its caller first: these messages must not
 // prevent the output of the answer.
-var shout = engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+var shout = engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 	for range 2000 {
 		s.Send(make([]byte, 1024))
 	}
@@ -58,7 +58,7 @@ func TestCallFails(t *testing.T) {
 	}
 	free := l.Addr().String()
 	l.Close()
-	failing := serveAll(t, engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	failing := serveAll(t, engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		switch string(m.Payload) {
 		case "fail":
 			s.SendMessage(&framing.Message{Type: framing.Response, ID: m.ID, Stream: m.Stream,

@@ -16,7 +16,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	echo := engine.OnMessage(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
+	echo := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
 	e := engine.New(engine.Config{Handler: echo})
 	e.Listen("127.0.0.1:8001", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
 	if err := e.Serve(ctx); err != nil { // an error of Listen, or sessions that were cut at the end

@@ -32,7 +32,7 @@ func TestNoAllocations(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 				_, addr := startEngine(t, engine.Config{Dispatch: dispatch, Cores: 1,
-					Handler: engine.OnMessage(func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) })})
+					Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) })})
 				conn, request, response := rawEcho(t, transport, addr)
 				defer conn.Close()
 				conn.SetDeadline(time.Now().Add(testkit.Patience))

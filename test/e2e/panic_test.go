@@ -106,7 +106,7 @@ func checkPanicEnd(t *testing.T, p *peer, err error) {
 func TestPanicInOtherCallbacks(t *testing.T) {
 	serve.EachDispatch(t, func(t *testing.T, dispatch engine.Dispatch) {
 		for _, where := range []string{"open", "close"} {
-			handler := engine.Callbacks{Message: func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) }}
+			handler := engine.HandlerFuncs{Message: func(s *engine.Session, m *framing.Message) { s.Reply(m, m.Payload) }}
 			panicOnce := func(s *engine.Session) {
 				if s.RemoteAddr().Port()%2 == 1 {
 					panic(where)

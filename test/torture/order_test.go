@@ -37,7 +37,7 @@ func TestFullRingKeepsOrder(t *testing.T) {
 	const sessions, each = 64, 100
 	var wrong, handled atomic.Int64
 	type next struct{}
-	_, addr := narrow(t, engine.OnMessage(func(s *engine.Session, m *framing.Message) {
+	_, addr := narrow(t, engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		n, _ := s.Value(next{}).(*uint32)
 		if n == nil {
 			n = new(uint32)
@@ -94,7 +94,7 @@ func TestFullRingKeepsOrder(t *testing.T) {
 func TestFullRingOpensFirst(t *testing.T) {
 	var early, twice, messages atomic.Int64
 	type opened struct{}
-	_, addr := narrow(t, engine.Callbacks{
+	_, addr := narrow(t, engine.HandlerFuncs{
 		Open: func(s *engine.Session) {
 			if s.Value(opened{}) != nil {
 				twice.Add(1)

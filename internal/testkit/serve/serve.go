@@ -11,7 +11,7 @@ import (
 )
 
 // Echo is a handler that answers each message with its payload.
-var Echo = engine.OnMessage(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
+var Echo = engine.HandlerFunc(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
 
 // Start starts an engine that listens on 127.0.0.1 for protocols, which are
 // Packets if none is named, and returns it with its address. It is closed when
