@@ -16,17 +16,17 @@ type counting struct{ next uint32 }
 
 func (counting) Name() string                        { return "counting" }
 func (counting) Match([]byte) engine.Match           { return engine.MatchYes }
-func (counting) Accept(*engine.Session) engine.Codec { return &counting{} }
+func (counting) Accept(*engine.Control) engine.Codec { return &counting{} }
 func (counting) Goodbye(dst []byte, _ error) []byte  { return dst }
 
 func (counting) Connect(context.Context, net.Conn, string, engine.Limits) (engine.Codec, []byte, error) {
 	return nil, nil, errors.ErrUnsupported
 }
 
-func (c *counting) Decode(s *engine.Session, b []byte, _ int, _ *framing.Message) (int, bool, error) {
+func (c *counting) Decode(ctl *engine.Control, b []byte, _ int, _ *framing.Message) (int, bool, error) {
 	for range b {
 		c.next++
-		if err := s.SendControl(packet(&framing.Message{ID: c.next, BizType: 1})); err != nil {
+		if err := ctl.SendControl(packet(&framing.Message{ID: c.next, BizType: 1})); err != nil {
 			return 0, false, err
 		}
 	}
@@ -85,7 +85,12 @@ func TestControlFramesKeepTheirOrder(t *testing.T) {
 func TestControlFramesAreBounded(t *testing.T) {
 	const bound, frame = 4 << 10, 100
 	j := newJournal(nil)
-	_, addr := serve(t, engine.Config{Handler: j, Cores: 1, OutboxLimit: 64 << 20, OutboxSoftMark: 32 << 20})
+	var ctl *engine.Control
+	p := &scripted{accept: func(c *engine.Control) engine.Codec {
+		ctl = c
+		return engine.Packets().Accept(c)
+	}}
+	_, addr := serve(t, engine.Config{Handler: j, Cores: 1, OutboxLimit: 64 << 20, OutboxSoftMark: 32 << 20}, p)
 	dial(t, addr)
 	s := j.session(t)
 	for range 32 { // more than any socket takes
@@ -96,7 +101,7 @@ func TestControlFramesAreBounded(t *testing.T) {
 	var err error
 	queued := 0
 	for ; queued < 10*bound && err == nil; queued += frame {
-		err = s.SendControl(make([]byte, frame))
+		err = ctl.SendControl(make([]byte, frame))
 	}
 	if !errors.Is(err, engine.ErrWouldBlock) || queued-frame > bound {
 		t.Errorf("%d bytes of control frames wait, then %v", queued-frame, err)

@@ -31,7 +31,7 @@ func (d *dialTLS) Validate() error { return errors.New("DialTLS is for Dial; Lis
 func (d *dialTLS) Match([]byte) Match { return MatchNo }
 
 // Accept implements StreamProtocol; it is never called.
-func (d *dialTLS) Accept(s *Session) Codec { return d.inner.Accept(s) }
+func (d *dialTLS) Accept(c *Control) Codec { return d.inner.Accept(c) }
 
 // Connect implements StreamProtocol: TLS's handshake, then inner's.
 func (d *dialTLS) Connect(ctx context.Context, conn net.Conn, addr string, limits Limits) (Codec, []byte, error) {

@@ -407,10 +407,10 @@ type slowAccept struct{ in, out chan struct{} }
 
 func (*slowAccept) Name() string              { return "slow" }
 func (*slowAccept) Match([]byte) engine.Match { return engine.MatchYes }
-func (b *slowAccept) Accept(s *engine.Session) engine.Codec {
+func (b *slowAccept) Accept(ctl *engine.Control) engine.Codec {
 	close(b.in)
 	<-b.out
-	return engine.Packets().Accept(s)
+	return engine.Packets().Accept(ctl)
 }
 func (*slowAccept) Connect(context.Context, net.Conn, string, engine.Limits) (engine.Codec, []byte, error) {
 	return nil, nil, os.ErrInvalid

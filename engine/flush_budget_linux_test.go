@@ -48,7 +48,7 @@ type turnMeter struct {
 	last, most uint64 // of Stats.BytesOut
 }
 
-func (m *turnMeter) decode(next engine.Codec, s *engine.Session, b []byte, seen int, msg *framing.Message) (int, bool, error) {
+func (m *turnMeter) decode(next engine.Codec, ctl *engine.Control, b []byte, seen int, msg *framing.Message) (int, bool, error) {
 	if !m.started {
 		m.started = true
 		close(m.held)
@@ -58,7 +58,7 @@ func (m *turnMeter) decode(next engine.Codec, s *engine.Session, b []byte, seen 
 	now := m.engine.Stats().BytesOut
 	m.most = max(m.most, now-m.last)
 	m.last = now
-	return next.Decode(s, b, seen, msg)
+	return next.Decode(ctl, b, seen, msg)
 }
 
 // TestHazard32FlushOnTheLoopHasABudget lets the loop flush 64 MB to a peer that

@@ -81,13 +81,13 @@ func (r *fullRing) hasSpace() bool { return r.engine.Stats().Cores[0].RingDepth 
 // front of it.
 func (r *fullRing) decodesWhenThereIsRoom(t *testing.T) decodeFunc {
 	var once sync.Once
-	return func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	return func(next engine.Codec, ctl *engine.Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
 		once.Do(func() {
 			if !r.hasSpace() {
 				r.drain(t)
 			}
 		})
-		return next.Decode(s, b, seen, m)
+		return next.Decode(ctl, b, seen, m)
 	}
 }
 
@@ -105,10 +105,10 @@ func (r *fullRing) expectOrder(t *testing.T) {
 // OnOpen. The read that opens them contains messages, too, and the ring drains before
 // they are decoded.
 func TestHazard28OnOpenComesFirstInOneRead(t *testing.T) {
-	greeting := greets("hello", func(*engine.Session) {})
+	greeting := greets("hello", func(*engine.Control) {})
 	stranger := &scripted{match: func([]byte) engine.Match { return engine.MatchNo }}
 	for name, c := range map[string]struct {
-		greeting func(*engine.Session, []byte) (int, error)
+		greeting func(*engine.Control, []byte) (int, error)
 		others   []engine.Protocol
 		secure   bool
 		input    []byte
@@ -125,9 +125,9 @@ func TestHazard28OnOpenComesFirstInOneRead(t *testing.T) {
 			r, addr := newFullRing(t, append(c.others, p)...)
 			p.codec.decode = r.decodesWhenThereIsRoom(t)
 			turns := make(chan struct{}, 1)
-			probe, err := r.engine.Listen("127.0.0.1:0", &scripted{accept: func(s *engine.Session) engine.Codec {
+			probe, err := r.engine.Listen("127.0.0.1:0", &scripted{accept: func(ctl *engine.Control) engine.Codec {
 				turns <- struct{}{}
-				return &scriptedCodec{Codec: engine.Packets().Accept(s), needs: func() bool { return true }}
+				return &scriptedCodec{Codec: engine.Packets().Accept(ctl), needs: func() bool { return true }}
 			}})
 			if err != nil {
 				t.Fatal(err)

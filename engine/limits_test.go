@@ -171,8 +171,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 // sorry is hello whose goodbye is an excuse.
 type sorry struct{ hello }
 
-func (p sorry) Accept(s *engine.Session) engine.Codec {
-	return sorryCodec{p.hello.Accept(s).(*helloCodec)}
+func (p sorry) Accept(ctl *engine.Control) engine.Codec {
+	return sorryCodec{p.hello.Accept(ctl).(*helloCodec)}
 }
 
 type sorryCodec struct{ *helloCodec }

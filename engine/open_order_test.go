@@ -76,19 +76,19 @@ func TestHazard27BrokenHandshakeDeliversNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 				greeted, gone := make(chan struct{}), make(chan struct{})
-				p := &scripted{codec: scriptedCodec{greeting: greets("hello", func(s *engine.Session) {
+				p := &scripted{codec: scriptedCodec{greeting: greets("hello", func(ctl *engine.Control) {
 					close(greeted)
 					<-gone
-					_ = s.SendControl([]byte("welcome"))
-					for d == engine.Workers && s.Err() == nil { // until the reset is noticed
-						_ = s.SendControl([]byte("welcome"))
+					_ = ctl.SendControl([]byte("welcome"))
+					for d == engine.Workers && ctl.Session().Err() == nil { // until the reset is noticed
+						_ = ctl.SendControl([]byte("welcome"))
 					}
 				})}}
-				p.codec.decode = func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+				p.codec.decode = func(next engine.Codec, ctl *engine.Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
 					if d == engine.Workers {
 						t.Error("the codec gets the bytes behind the handshake")
 					}
-					return next.Decode(s, b, seen, m)
+					return next.Decode(ctl, b, seen, m)
 				}
 				log := &callbackLog{}
 				e, addr := serve(t, engine.Config{Handler: log, Dispatch: d, Cores: 1}, protocols(p)...)

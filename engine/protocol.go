@@ -42,7 +42,7 @@ type StreamProtocol interface {
 
 	// Accept returns the codec of a new accepted session, never nil. Sessions may share
 	// a codec without state. It runs on the session's loop, and must not block.
-	Accept(s *Session) Codec
+	Accept(c *Control) Codec
 
 	// Connect makes the client's handshake on a new blocking connection to addr, on the
 	// goroutine of Dial, and returns the codec and the bytes that were read after the
@@ -62,10 +62,9 @@ type Codec interface {
 	// examined (see framing.Framer). Decode may write to b.
 	//
 	// It runs on the session's loop, one call at a time for a session; Decode of another
-	// session of the core may run at the same time. It must not block, and may call the
-	// session's SendControl and Establish. An error ends the session with that
+	// session of the core may run at the same time. It must not block. An error ends the session with that
 	// reason; queued data and Goodbye are written first.
-	Decode(s *Session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error)
+	Decode(c *Control, b []byte, seen int, m *framing.Message) (n int, ok bool, err error)
 
 	// Append appends m's encoding to dst, as the built-in append does. It runs under the
 	// session's outbox lock on any goroutine, one call at a time, but concurrently with
@@ -114,7 +113,7 @@ type PartialCodec interface {
 }
 
 // Handshaker is implemented by a Codec that must exchange bytes before messages can
-// flow. Its session opens when the codec calls Session.Establish, within
+// flow. Its session opens when the codec calls Control.Establish, within
 // Config.HandshakeTimeout. A session whose Codec is no Handshaker is open at once.
 type Handshaker interface {
 	// NeedsHandshake reports whether the session must make a handshake first. It is

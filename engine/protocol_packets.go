@@ -26,14 +26,14 @@ func (packets) Match(first []byte) Match {
 	return MatchNo
 }
 
-func (p packets) Accept(*Session) Codec { return p }
+func (p packets) Accept(*Control) Codec { return p }
 
 func (p packets) Connect(context.Context, net.Conn, string, Limits) (Codec, []byte, error) {
 	return p, nil, nil
 }
 
-func (packets) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
-	n, err := framing.Packet{}.Decode(b, seen, s.core.engine.lim.MaxMessageSize, m)
+func (packets) Decode(c *Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	n, err := framing.Packet{}.Decode(b, seen, c.Limits().MaxMessageSize, m)
 	return n, n > 0, err
 }
 
@@ -67,14 +67,14 @@ func (f framed) Validate() error {
 
 func (framed) Match([]byte) Match { return MatchYes }
 
-func (f framed) Accept(*Session) Codec { return f }
+func (f framed) Accept(*Control) Codec { return f }
 
 func (f framed) Connect(context.Context, net.Conn, string, Limits) (Codec, []byte, error) {
 	return f, nil, nil
 }
 
-func (f framed) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
-	n, err := f.framer.Decode(b, seen, s.core.engine.lim.MaxMessageSize, m)
+func (f framed) Decode(c *Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	n, err := f.framer.Decode(b, seen, c.Limits().MaxMessageSize, m)
 	return n, n > 0, err
 }
 

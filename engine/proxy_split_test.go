@@ -13,11 +13,11 @@ import (
 // examined before.
 func seenChecker(t *testing.T) decodeFunc {
 	var left []byte // of the last call, if it asked for more
-	return func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	return func(next engine.Codec, ctl *engine.Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
 		if seen > len(left) || !bytes.HasPrefix(b, left[:min(seen, len(left))]) {
 			t.Errorf("Decode(%q) is told that it has seen %d bytes; it left %q", b, seen, left)
 		}
-		n, ok, err := next.Decode(s, b, seen, m)
+		n, ok, err := next.Decode(ctl, b, seen, m)
 		left = nil
 		if n == 0 {
 			left = slices.Clone(b)
@@ -73,7 +73,7 @@ func TestHazard29NothingIsSeenBehindALayer(t *testing.T) {
 						return engine.MatchYes
 					}
 					if c.others == nil {
-						p.codec.greeting = greets("hello", func(*engine.Session) {})
+						p.codec.greeting = greets("hello", func(*engine.Control) {})
 					}
 					return append(slices.Clone(c.others), p)
 				}

@@ -12,7 +12,7 @@ import (
 // has set.
 type scripted struct {
 	match   func(first []byte) engine.Match
-	accept  func(s *engine.Session) engine.Codec
+	accept  func(c *engine.Control) engine.Codec
 	connect func(conn net.Conn) (engine.Codec, []byte, error)
 	codec   scriptedCodec // copied for each session
 }
@@ -26,9 +26,9 @@ func (p *scripted) Match(first []byte) engine.Match {
 	return engine.MatchYes
 }
 
-func (p *scripted) Accept(s *engine.Session) engine.Codec {
+func (p *scripted) Accept(ctl *engine.Control) engine.Codec {
 	if p.accept != nil {
-		return p.accept(s)
+		return p.accept(ctl)
 	}
 	return p.newCodec()
 }
@@ -49,7 +49,7 @@ func (p *scripted) newCodec() engine.Codec {
 }
 
 // decodeFunc is Codec.Decode with the codec that it replaces.
-type decodeFunc func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error)
+type decodeFunc func(next engine.Codec, c *engine.Control, b []byte, seen int, m *framing.Message) (int, bool, error)
 
 // scriptedCodec is a codec of scripted.
 type scriptedCodec struct {
@@ -57,7 +57,7 @@ type scriptedCodec struct {
 
 	// greeting takes part of b before messages flow, and returns 0 for more bytes.
 	// It has the session opened, or not.
-	greeting func(s *engine.Session, b []byte) (n int, err error)
+	greeting func(c *engine.Control, b []byte) (n int, err error)
 	decode   decodeFunc
 	append   func(dst []byte, m *framing.Message) ([]byte, error)
 	goodbye  func(dst []byte, reason error) []byte
@@ -72,16 +72,16 @@ func (c *scriptedCodec) NeedsHandshake() bool {
 	return c.greeting != nil
 }
 
-func (c *scriptedCodec) Decode(s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+func (c *scriptedCodec) Decode(ctl *engine.Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
 	if c.greeting != nil && !c.greeted {
-		n, err := c.greeting(s, b)
+		n, err := c.greeting(ctl, b)
 		c.greeted = n > 0
 		return n, false, err
 	}
 	if c.decode != nil {
-		return c.decode(c.Codec, s, b, seen, m)
+		return c.decode(c.Codec, ctl, b, seen, m)
 	}
-	return c.Codec.Decode(s, b, seen, m)
+	return c.Codec.Decode(ctl, b, seen, m)
 }
 
 func (c *scriptedCodec) Append(dst []byte, m *framing.Message) ([]byte, error) {
@@ -99,13 +99,13 @@ func (c *scriptedCodec) Goodbye(dst []byte, reason error) []byte {
 }
 
 // greets opens the session when want has come.
-func greets(want string, then func(s *engine.Session)) func(*engine.Session, []byte) (int, error) {
-	return func(s *engine.Session, b []byte) (int, error) {
+func greets(want string, then func(*engine.Control)) func(*engine.Control, []byte) (int, error) {
+	return func(ctl *engine.Control, b []byte) (int, error) {
 		if len(b) < len(want) {
 			return 0, nil
 		}
-		then(s)
-		s.Establish()
+		then(ctl)
+		ctl.Establish()
 		return len(want), nil
 	}
 }

@@ -118,7 +118,7 @@ func (c *socketConn) handleMessages(b []byte, seen int) (rest []byte, n, count i
 	defer k.core.reclaim(c)
 	for more := true; more && len(b) > 0; more = s.reading.Load() == 0 && !k.core.late.Load() {
 		var ok bool
-		n, ok, err = c.codec.Decode(s, b, seen, &k.m)
+		n, ok, err = c.codec.Decode((*Control)(c), b, seen, &k.m)
 		if err != nil || n == 0 {
 			break
 		}
@@ -145,7 +145,7 @@ func (c *socketConn) deliverMessages(b []byte, seen int) (rest []byte, n, count 
 	k := c.session.core
 	for !c.mustStop(len(b)) {
 		var ok bool
-		n, ok, err = c.codec.Decode(c.session, b, seen, k.inbound)
+		n, ok, err = c.codec.Decode((*Control)(c), b, seen, k.inbound)
 		if err == nil && ok && c.stage == stageHandshake {
 			err = errEarlyMessage
 		}

@@ -30,7 +30,7 @@ func (c *socketConn) adopt(p *streamProtocol) {
 		s.transport = p.secure
 	}
 	s.transport.active.Add(1)
-	codec := p.protocol.Accept(s)
+	codec := p.protocol.Accept((*Control)(c))
 	if codec == nil {
 		panic("engine: StreamProtocol.Accept returned no codec")
 	}
@@ -45,18 +45,11 @@ func (c *socketConn) adopt(p *streamProtocol) {
 	case handshake:
 		c.firstBytes()
 	default:
-		s.Establish()
-	}
-}
-
-// Establish opens the session: its protocol's handshake is complete. OnOpen follows, then
-// messages. Only a Codec may call it, from Decode, once. It does not block.
-func (s *Session) Establish() {
-	if c, ok := s.conn.(*socketConn); ok {
 		c.establish()
 	}
 }
 
+// establish opens the session.
 func (c *socketConn) establish() {
 	s := c.session
 	if c.stage != stageHandshake || c.input >= inputDraining {

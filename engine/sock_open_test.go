@@ -13,8 +13,8 @@ type eagerCodec struct {
 }
 
 func (*eagerCodec) NeedsHandshake() bool { return true }
-func (c *eagerCodec) Decode(s *Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
-	s.Establish()
+func (c *eagerCodec) Decode(ctl *Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
+	ctl.Establish()
 	if c.drain != nil {
 		c.drain()
 		c.drain = nil
@@ -28,8 +28,8 @@ type eager struct {
 	drain *func()
 }
 
-func (p eager) Accept(s *Session) Codec {
-	return &eagerCodec{p.StreamProtocol.Accept(s), func() { (*p.drain)() }}
+func (p eager) Accept(ctl *Control) Codec {
+	return &eagerCodec{p.StreamProtocol.Accept(ctl), func() { (*p.drain)() }}
 }
 func (eager) Name() string { return "eager" }
 

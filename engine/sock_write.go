@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -72,24 +71,6 @@ func (w *socketWriter) sendContext(ctx context.Context, m *framing.Message) (err
 	}
 	w.congestLocked()
 	w.kickLocked()
-	return nil
-}
-
-// SendControl queues a copy of frame, a whole control frame, before queued messages. Only
-// a Codec may call it, also before Establish, to answer a handshake. It does not block.
-// Errors: ErrWouldBlock if 4 KiB of control frames wait, the reason of a session that
-// ends, and errors.ErrUnsupported on a Transport's session.
-func (s *Session) SendControl(frame []byte) error {
-	c, ok := s.conn.(*socketConn)
-	if !ok {
-		return errors.ErrUnsupported // a Transport sends its own control frames
-	}
-	s.out.mu.Lock()
-	defer s.out.mu.Unlock()
-	if err := s.out.appendControl(frame); err != nil {
-		return err
-	}
-	c.kickLocked()
 	return nil
 }
 

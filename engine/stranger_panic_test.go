@@ -123,15 +123,15 @@ type panicCase struct {
 
 func panicCases() map[string]panicCase {
 	boom := func() { panic("boom") }
-	accept := scripted{accept: func(*engine.Session) engine.Codec { boom(); return nil }}
-	none := scripted{accept: func(*engine.Session) engine.Codec { return nil }}
+	accept := scripted{accept: func(*engine.Control) engine.Codec { boom(); return nil }}
+	none := scripted{accept: func(*engine.Control) engine.Codec { return nil }}
 	needs := scripted{codec: scriptedCodec{needs: func() bool { boom(); return true }}}
 	match := scripted{match: func([]byte) engine.Match { boom(); return engine.MatchYes }}
 	farewell := func(dst []byte, _ error) []byte { boom(); return dst }
-	waits := scripted{codec: scriptedCodec{goodbye: farewell, greeting: greets("hello", func(*engine.Session) {})}}
+	waits := scripted{codec: scriptedCodec{goodbye: farewell, greeting: greets("hello", func(*engine.Control) {})}}
 	open := scripted{codec: scriptedCodec{goodbye: farewell}}
-	decode := scripted{codec: scriptedCodec{greeting: func(*engine.Session, []byte) (int, error) { boom(); return 0, nil }}}
-	reach := scripted{codec: scriptedCodec{greeting: func(*engine.Session, []byte) (int, error) { return 1 << 20, nil }}}
+	decode := scripted{codec: scriptedCodec{greeting: func(*engine.Control, []byte) (int, error) { boom(); return 0, nil }}}
+	reach := scripted{codec: scriptedCodec{greeting: func(*engine.Control, []byte) (int, error) { return 1 << 20, nil }}}
 	other := []engine.Protocol{hello{engine.Packets()}}
 	soon := engine.Config{HandshakeTimeout: 100 * time.Millisecond, SniffTimeout: 100 * time.Millisecond}
 	return map[string]panicCase{
@@ -188,7 +188,7 @@ func TestHazard31PanicInAProtocol(t *testing.T) {
 
 // TestHazard31PanicBehindTLS panics in Accept when the TLS handshake is done.
 func TestHazard31PanicBehindTLS(t *testing.T) {
-	p := &scripted{accept: func(*engine.Session) engine.Codec { panic("boom") }}
+	p := &scripted{accept: func(*engine.Control) engine.Codec { panic("boom") }}
 	e, addr, neighbor := withNeighbor(t, engine.Config{Handler: echo}, overTLS(), p)
 	c := dialTLS(t, addr, clientTLS(0))
 	if b, err := io.ReadAll(c); len(b) > 0 || err != nil {

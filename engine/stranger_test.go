@@ -29,8 +29,8 @@ func (hello) Match(first []byte) engine.Match {
 	return engine.MatchNo
 }
 
-func (h hello) Accept(s *engine.Session) engine.Codec {
-	return &helloCodec{Codec: h.then.Accept(s)}
+func (h hello) Accept(ctl *engine.Control) engine.Codec {
+	return &helloCodec{Codec: h.then.Accept(ctl)}
 }
 
 func (h hello) Connect(ctx context.Context, conn net.Conn, addr string, limits engine.Limits) (engine.Codec, []byte, error) {
@@ -54,18 +54,18 @@ type helloCodec struct {
 
 func (*helloCodec) NeedsHandshake() bool { return true }
 
-func (c *helloCodec) Decode(s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+func (c *helloCodec) Decode(ctl *engine.Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
 	if c.greeted {
-		return c.Codec.Decode(s, b, seen, m)
+		return c.Codec.Decode(ctl, b, seen, m)
 	}
 	if len(b) < len("hello") {
 		return 0, false, nil
 	}
 	c.greeted = true
-	if err := s.SendControl([]byte("welcome")); err != nil {
+	if err := ctl.SendControl([]byte("welcome")); err != nil {
 		return 0, false, err
 	}
-	s.Establish()
+	ctl.Establish()
 	return len("hello"), false, nil
 }
 

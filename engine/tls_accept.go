@@ -59,7 +59,7 @@ func (c *socketConn) detectTLS(b []byte) (rest []byte, more bool) {
 func (c *socketConn) startTLS(hello []byte) {
 	s := c.session
 	if c.refused {
-		_ = s.SendControl(alertInternalError)
+		_ = (*Control)(c).SendControl(alertInternalError)
 		c.stopInput(inputDraining)
 		c.close(s.ending, false)
 		return

@@ -18,13 +18,13 @@ func TestSenderHasOneTurnAtATime(t *testing.T) {
 			var flooded, floods atomic.Int64
 			var last, most int64 // bytes
 			held, gate := make(chan struct{}), make(chan struct{})
-			flood := &scripted{codec: scriptedCodec{decode: func(_ engine.Codec, _ *engine.Session, b []byte, _ int, _ *framing.Message) (int, bool, error) {
+			flood := &scripted{codec: scriptedCodec{decode: func(_ engine.Codec, _ *engine.Control, b []byte, _ int, _ *framing.Message) (int, bool, error) {
 				flooded.Add(int64(len(b)))
 				floods.Add(1)
 				return len(b), false, nil
 			}}}
 			started := false
-			steady := &scripted{codec: scriptedCodec{decode: func(next engine.Codec, s *engine.Session, b []byte, seen int, m *framing.Message) (int, bool, error) {
+			steady := &scripted{codec: scriptedCodec{decode: func(next engine.Codec, ctl *engine.Control, b []byte, seen int, m *framing.Message) (int, bool, error) {
 				if !started {
 					started = true
 					close(held)
@@ -33,7 +33,7 @@ func TestSenderHasOneTurnAtATime(t *testing.T) {
 					most = n
 				}
 				last = flooded.Load()
-				return next.Decode(s, b, seen, m)
+				return next.Decode(ctl, b, seen, m)
 			}}}
 			cfg := engine.Config{Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {}), Dispatch: d, Cores: 1, ReadBufferSize: buffer}
 			e, addr := serve(t, cfg, steady)

@@ -12,9 +12,9 @@ import (
 func TestSessionsThatNeverOpenedAreInvisible(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		ids := make(chan engine.ID, 10)
-		p := &scripted{accept: func(s *engine.Session) engine.Codec {
-			ids <- s.ID()
-			return &scriptedCodec{Codec: engine.Packets().Accept(s), greeting: greets("hello", func(*engine.Session) {}),
+		p := &scripted{accept: func(ctl *engine.Control) engine.Codec {
+			ids <- ctl.Session().ID()
+			return &scriptedCodec{Codec: engine.Packets().Accept(ctl), greeting: greets("hello", func(*engine.Control) {}),
 				goodbye: func(dst []byte, _ error) []byte { return append(dst, "goodbye"...) }}
 		}}
 		j := newJournal(reply)

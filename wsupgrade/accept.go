@@ -15,7 +15,7 @@ var errNoSuchPath = &HandshakeError{Status: http.StatusNotFound, Reason: "no Web
 
 // accept does the server's part of the opening handshake (RFC 6455 section 4.2)
 // when the whole request has arrived. It consumes no byte after the request.
-func (c *codec) accept(s session, b []byte, seen int) (n int, err error) {
+func (c *codec) accept(ctl control, b []byte, seen int) (n int, err error) {
 	n, err = requestEnd(b, seen)
 	if n == 0 || err != nil {
 		return 0, err
@@ -26,11 +26,11 @@ func (c *codec) accept(s session, b []byte, seen int) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.SendControl(x.response); err != nil {
+	if err := ctl.SendControl(x.response); err != nil {
 		return 0, err
 	}
 	c.enter(r)
-	s.Establish()
+	ctl.Establish()
 	return n, nil
 }
 

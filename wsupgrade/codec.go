@@ -29,12 +29,12 @@ var (
 	_ engine.PartialCodec   = (*codec)(nil)
 	_ engine.SizedCodec     = (*codec)(nil)
 	_ engine.Handshaker     = (*codec)(nil)
-	_ session               = (*engine.Session)(nil)
+	_ control               = (*engine.Control)(nil)
 )
 
-// session has the methods of engine.Session that a codec needs. It is an interface,
+// control has the methods of engine.Control that a codec needs. It is an interface,
 // so that a codec can be tested, and fuzzed, without an engine.
-type session interface {
+type control interface {
 	SendControl(frame []byte) error
 	Establish()
 }
@@ -77,6 +77,6 @@ func (c *codec) Need(b []byte) int {
 }
 
 // Decode implements engine.Codec.
-func (c *codec) Decode(s *engine.Session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
-	return c.decode(s, b, seen, m)
+func (c *codec) Decode(ctl *engine.Control, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
+	return c.decode(ctl, b, seen, m)
 }

@@ -9,10 +9,10 @@ import (
 )
 
 // control handles the control frame b, whose unmasked payload starts at head.
-func (c *codec) control(s session, op ws.OpCode, b []byte, head int) error {
+func (c *codec) control(ctl control, op ws.OpCode, b []byte, head int) error {
 	switch op {
 	case ws.OpPing:
-		c.pong(s, b, head)
+		c.pong(ctl, b, head)
 		return nil
 	case ws.OpClose:
 		return readClose(b[head:])
@@ -27,17 +27,17 @@ func (c *codec) control(s session, op ws.OpCode, b []byte, head int) error {
 // not require an answer to each ping: an endpoint "MAY elect to send a Pong frame
 // for only the most recently processed Ping frame". A session that is closing
 // answers none.
-func (c *codec) pong(s session, b []byte, head int) {
+func (c *codec) pong(ctl control, b []byte, head int) {
 	if !c.client {
 		// The answer has two bytes of header and the same payload. It is written
 		// over the end of the masking key.
 		b = b[head-2:]
 		b[0], b[1] = finPong, byte(len(b)-2)
-		_ = s.SendControl(b)
+		_ = ctl.SendControl(b)
 		return
 	}
 	scratch := controlFrames.Get().(*controlFrame)
-	_ = s.SendControl(appendControl(scratch[:0], finPong, b[head:], true))
+	_ = ctl.SendControl(appendControl(scratch[:0], finPong, b[head:], true))
 	controlFrames.Put(scratch)
 }
 

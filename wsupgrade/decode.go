@@ -25,9 +25,9 @@ var (
 //
 // This is the fast path for the usual case, a whole message in a frame with a short
 // header. decodeFrame would return the same and take twice as long.
-func (c *codec) decode(s session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
+func (c *codec) decode(ctl control, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
 	if len(b) < ws.MinHeaderSize || b[0] != finBinary && (b[0] != finText || !c.plain) || c.parts != nil || !c.open.Load() {
-		return c.decodeFrame(s, b, seen, m)
+		return c.decodeFrame(ctl, b, seen, m)
 	}
 	head, length := ws.MinHeaderSize, int(b[1])
 	if !c.client {
@@ -35,7 +35,7 @@ func (c *codec) decode(s session, b []byte, seen int, m *framing.Message) (n int
 	}
 	n = head + length
 	if uint(length) >= length16 || length > int(c.limit) || n > len(b) {
-		return c.decodeFrame(s, b, seen, m)
+		return c.decodeFrame(ctl, b, seen, m)
 	}
 	payload := b[head:n:n]
 	if !c.client {
@@ -46,9 +46,9 @@ func (c *codec) decode(s session, b []byte, seen int, m *framing.Message) (n int
 }
 
 // decodeFrame is decode without the fast path.
-func (c *codec) decodeFrame(s session, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
+func (c *codec) decodeFrame(ctl control, b []byte, seen int, m *framing.Message) (n int, ok bool, err error) {
 	if !c.open.Load() {
-		n, err = c.accept(s, b, seen)
+		n, err = c.accept(ctl, b, seen)
 		return n, false, err
 	}
 	if c.parts != nil && c.parts.delivered && len(b) > 0 {
@@ -66,7 +66,7 @@ func (c *codec) decodeFrame(s session, b []byte, seen int, m *framing.Message) (
 	}
 	switch {
 	case f.op.IsControl():
-		return n, false, c.control(s, f.op, b[:n], f.head)
+		return n, false, c.control(ctl, f.op, b[:n], f.head)
 	case f.fin && f.op != ws.OpContinuation:
 		err = c.deliver(m, payload, f.op == ws.OpText)
 		return n, err == nil, err

@@ -91,7 +91,7 @@ type outcome struct {
 
 // feed gives c the stream as an engine does: the unconsumed bytes, piece by piece,
 // at a changing place in memory, and with seen.
-func feed(t testing.TB, c *codec, s session, pieces ...[]byte) (o outcome) {
+func feed(t testing.TB, c *codec, s control, pieces ...[]byte) (o outcome) {
 	t.Helper()
 	var tail []byte
 	for _, piece := range pieces {

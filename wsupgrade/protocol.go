@@ -117,6 +117,6 @@ func (p *Protocol) Match(first []byte) engine.Match {
 }
 
 // Accept implements engine.StreamProtocol.
-func (p *Protocol) Accept(s *engine.Session) engine.Codec {
-	return newServerCodec(p, s.Limits())
+func (p *Protocol) Accept(c *engine.Control) engine.Codec {
+	return newServerCodec(p, c.Limits())
 }
