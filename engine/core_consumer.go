@@ -24,7 +24,7 @@ type consumer struct {
 	core    *core
 	handler Handler
 	m       framing.Message // lent to the callback that is running
-	replies Replies
+	replies replyBuffer
 	collect bool // more messages of the session follow, so its replies are collected
 
 	dirty []*Session // corked: flushed behind their messages

@@ -32,7 +32,10 @@ func (e *Engine) Dial(ctx context.Context, addr string, p Protocol) (*Session, e
 	case StreamProtocol:
 		s, err = e.dialStream(ctx, addr, p)
 	case Transport:
-		s, err = p.Dial(ctx, &Host{engine: e, name: p.Name()}, addr)
+		var port *Port
+		if port, err = p.Dial(ctx, &Host{engine: e, name: p.Name()}, addr); err == nil {
+			s = port.Session()
+		}
 	default:
 		err = fmt.Errorf("protocol %T is neither a StreamProtocol nor a Transport", p)
 	}

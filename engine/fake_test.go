@@ -25,7 +25,7 @@ func (f *fake) Listen(h *engine.Host, addr string) (engine.Endpoint, error) {
 	a, err := net.ResolveUDPAddr("udp", addr)
 	return &fakeEndpoint{f, a}, err
 }
-func (f *fake) Dial(context.Context, *engine.Host, string) (*engine.Session, error) {
+func (f *fake) Dial(context.Context, *engine.Host, string) (*engine.Port, error) {
 	return nil, errors.ErrUnsupported
 }
 
@@ -45,7 +45,8 @@ func (e *fakeEndpoint) Close() error {
 
 // fakeLink is a connection of fake: closing it ends the session at once.
 type fakeLink struct {
-	opened  chan struct{} // session is set
+	opened  chan struct{} // port and session are set
+	port    *engine.Port
 	session *engine.Session
 	once    sync.Once
 	paused  atomic.Bool
@@ -67,7 +68,7 @@ func (l *fakeLink) Close(reason error, _ bool) {
 	l.once.Do(func() {
 		go func() {
 			<-l.opened
-			l.session.Ended(reason)
+			l.port.Ended(reason)
 			close(l.ended)
 		}()
 	})
@@ -76,18 +77,18 @@ func (l *fakeLink) Close(reason error, _ bool) {
 func (f *fake) open(t testing.TB) *fakeLink {
 	t.Helper()
 	l := &fakeLink{opened: make(chan struct{}), ended: make(chan struct{})}
-	s, err := f.host.Open(l, engine.OpenInfo{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
+	p, err := f.host.Open(l, engine.OpenInfo{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.session = s
+	l.port, l.session = p, p.Session()
 	close(l.opened)
 	return l
 }
 
 // fill puts messages into the ring of l's core until it has no space for another one.
 func (l *fakeLink) fill() (n int) {
-	for l.session.TryDeliver(&framing.Message{}) == nil {
+	for l.port.TryDeliver(&framing.Message{}) == nil {
 		n++
 	}
 	return n

@@ -47,18 +47,18 @@ func newFullRing(t *testing.T, protocols ...engine.Protocol) (*fullRing, string)
 // find no space for OnOpen wait outside of the loop.
 func (r *fullRing) fill(t *testing.T) {
 	t.Helper()
-	_ = r.filler.session.Deliver(&framing.Message{})
+	_ = r.filler.port.Deliver(&framing.Message{})
 	<-r.entered
 	r.filler.fill()
 	const smallest = 16 // bytes that a record takes
 	waitFor(t, "a full ring", func() bool {
 		r.opening.Go(func() {
 			l := &fakeLink{opened: make(chan struct{}), ended: make(chan struct{})}
-			s, err := r.fake.host.Open(l, engine.OpenInfo{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
+			p, err := r.fake.host.Open(l, engine.OpenInfo{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
 			if err != nil {
 				return
 			}
-			l.session = s
+			l.port, l.session = p, p.Session()
 			close(l.opened)
 		})
 		return r.engine.Stats().Cores[0].RingDepth > 64<<10-smallest

@@ -14,19 +14,19 @@ import (
 // linkConn is the connection of a session whose socket is a Transport's. The
 // Transport delivers messages through a Delivery; the Link sends.
 type linkConn struct {
-	Link
+	link      Link
 	session   *Session
 	local     netip.AddrPort
 	lock      *callbackLock                   // Inline; nil in Workers dispatch
 	message   atomic.Pointer[framing.Message] // Inline: the message of the running callback, or nil; written under lock
-	replies   *Replies                        // Inline: for replies to message, or nil; under lock
+	replies   *replyBuffer                    // Inline: for replies to message, or nil; under lock
 	changes   atomic.Int32                    // calls of readingChanged not yet passed to the Link
 	gone      atomic.Bool                     // Ended was called
 	throttled *time.Timer                     // ends the throttle's pause; guarded by the throttle's mu
 }
 
-// openLink makes a session from a Transport's connection.
-func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
+// openLink makes a session and its Port from a Transport's connection.
+func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Port, error) {
 	var err error
 	switch {
 	case info.Admitted:
@@ -45,7 +45,7 @@ func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
 		core: k, listener: h.listener, transport: e.stats.transport(h.name), throttle: newThrottle(&e.cfg),
 		remote: info.Remote, phase: phaseOpen, opened: true,
 	}
-	c := &linkConn{Link: link, session: s, local: info.Local}
+	c := &linkConn{link: link, session: s, local: info.Local}
 	s.conn = c
 	if info.Dialed {
 		s.listener = nil
@@ -73,7 +73,7 @@ func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Session, error) {
 	if e.draining.Load() {
 		c.drain() // Shutdown may have visited the sessions already
 	}
-	return s, nil
+	return (*Port)(c), nil
 }
 
 // post puts a record without messages into the ring. It waits for space, and fails only
@@ -85,12 +85,12 @@ func (c *linkConn) post(kind uint32) error {
 
 // send implements connection.
 func (c *linkConn) send(m *framing.Message) error {
-	return c.sent(c.sendable(), func() error { return c.Send(m) })
+	return c.sent(c.sendable(), func() error { return c.link.Send(m) })
 }
 
 // sendContext implements connection.
 func (c *linkConn) sendContext(ctx context.Context, m *framing.Message) error {
-	return c.sent(c.sendable(), func() error { return c.SendContext(ctx, m) })
+	return c.sent(c.sendable(), func() error { return c.link.SendContext(ctx, m) })
 }
 
 // sendable is nil while messages can be sent.
@@ -137,11 +137,11 @@ func (c *linkConn) guarded(call func() error) (err error) {
 
 // flush implements connection.
 func (c *linkConn) flush() {
-	_ = c.guarded(func() error { c.Flush(); return nil })
+	_ = c.guarded(func() error { c.link.Flush(); return nil })
 }
 
 // replyBuffer implements connection.
-func (c *linkConn) replyBuffer(m *framing.Message) *Replies {
+func (c *linkConn) replyBuffer(m *framing.Message) *replyBuffer {
 	if c.lock == nil || c.message.Load() != m {
 		return nil
 	}
@@ -160,10 +160,10 @@ func (c *linkConn) close(reason error, abort bool) {
 		if v := recover(); v != nil { // a Link that panics here does not call Ended
 			p := newPanicError(v)
 			s.notePanic(p)
-			go s.Ended(p)
+			go (*Port)(c).Ended(p)
 		}
 	}()
-	c.Close(reason, abort)
+	c.link.Close(reason, abort)
 }
 
 // wakeDeliverers makes goroutines that wait to deliver a message of the session try
@@ -190,38 +190,6 @@ func (c *linkConn) endBehindMessages(reason error) {
 	_ = c.post(recordEnd)
 }
 
-// PeerClosed is called by a Link if the peer will send no more but may still read.
-// After the messages delivered so far are handled and every Hold is released, the
-// engine calls Link.Close with ErrPeerClosed. It may block until the ring has space:
-// do not call it from a callback.
-func (s *Session) PeerClosed() {
-	if c, ok := s.conn.(*linkConn); ok {
-		c.endBehindMessages(ErrPeerClosed)
-	}
-}
-
-// Ended is called by a Link when the connection has ended, with the reason, which must
-// not be nil. OnClose follows after the messages delivered before. Each session that
-// Host.Open returned needs one call; further calls do nothing. It may block until the
-// ring has space: do not call it from a callback.
-func (s *Session) Ended(reason error) {
-	c, ok := s.conn.(*linkConn)
-	if !ok || c.gone.Swap(true) {
-		return
-	}
-	s.out.mu.Lock()
-	s.closing.Store(max(s.closing.Load(), closingSends)) // delivered messages are still handled
-	if s.out.refused == nil {
-		s.out.refused = reason
-	}
-	s.phase = phaseEnded
-	s.out.mu.Unlock()
-	c.stopThrottle()
-	if err := c.post(recordClosed); err != nil {
-		s.core.leave(s)
-	}
-}
-
 // readingChanged implements connection. If several goroutines call it at the same time,
 // the first one continues until it has passed the latest state to the Link, so a pause
 // and a resume cannot pass each other.
@@ -231,7 +199,7 @@ func (c *linkConn) readingChanged() {
 	}
 	for left := int32(1); left > 0; {
 		changes := c.changes.Load()
-		_ = c.guarded(func() error { c.PauseReading(c.session.reading.Load() != 0); return nil })
+		_ = c.guarded(func() error { c.link.PauseReading(c.session.reading.Load() != 0); return nil })
 		left = c.changes.Add(-changes)
 	}
 }

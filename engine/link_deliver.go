@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"math"
+
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/packet"
 )
 
 // A Delivery passes the messages of one read to a session: any number of messages
@@ -13,10 +16,8 @@ import (
 // of a session at a time. In Workers dispatch the messages of a Delivery share ring
 // records, and End wakes the worker. So do not block between Begin and End.
 type Delivery struct {
-	// Replies, if it is set before Begin, collects the replies to the messages.
-	Replies *Replies
-
 	session *Session
+	replies replyBuffer
 	records recordWriter
 	hint    int // bytes of messages that are expected
 	count   int // messages
@@ -26,20 +27,56 @@ type Delivery struct {
 // Begin starts a delivery of about hint bytes of messages; 0 if the size is unknown. In
 // Inline dispatch it blocks until OnOpen has returned, and while another goroutine
 // delivers to the session.
-func (d *Delivery) Begin(s *Session, hint int) {
-	c := s.conn.(*linkConn)
+func (d *Delivery) Begin(p *Port, hint int) {
+	c := p.conn()
+	s := c.session
 	d.session, d.hint = s, hint
 	if l := c.lock; l != nil {
 		<-l.ready
 		l.lock()
-		c.replies = d.Replies
-		if d.Replies != nil {
-			d.Replies.session, d.Replies.codec, d.Replies.body = s, framing.Packet{}, s.core.engine.lim.MaxMessageSize
-		}
 		s.corked.Store(true)
 		return
 	}
 	d.records.core, d.records.wait = s.core, waitOpen
+}
+
+// Collect makes the delivery collect the replies to its messages of that stream in b, as
+// packets, in Inline dispatch: they then take no lock and do not pass through the Link.
+// The capacity of b bounds them; replies that do not fit, or that another message for
+// the session overtakes, go through the Link. The Transport owns b; the engine uses it
+// until Collected. To be called after Begin.
+func (d *Delivery) Collect(b []byte, stream uint64) {
+	r, s := &d.replies, d.session
+	r.b, r.stream, r.messages = b[:0], stream, 0
+	r.limit, r.slack = cap(b), packet.HeaderSize
+	r.session, r.codec, r.body = s, framing.Packet{}, s.Limits().MaxMessageSize
+	r.overtaken.Store(false)
+	s.conn.(*linkConn).replies = r
+}
+
+// StopCollecting makes later replies go through the Link. Any goroutine may call it, for
+// a Link that was asked to send another message on the stream. It does not block.
+func (d *Delivery) StopCollecting() { d.replies.overtake() }
+
+// Collected ends Collect. It returns the packets, in the memory passed to Collect, and how
+// many of them are Responses and OneWays. To be called before End.
+func (d *Delivery) Collected() (packets []byte, responses, oneWays int) {
+	r := &d.replies
+	r.overtake()
+	packets, r.b, r.limit = r.b, nil, 0
+	for rest := packets; len(rest) > 0; {
+		head := packet.ReadHeader(rest)
+		n, _ := head.Size(math.MaxInt)
+		switch framing.Type(head.Head >> 40) {
+		case framing.Response:
+			responses++
+		case framing.OneWay:
+			oneWays++
+		case framing.Request:
+		}
+		rest = rest[n:]
+	}
+	return packets, responses, oneWays
 }
 
 // Message delivers m. The engine borrows m and its bytes until Message returns. In
@@ -90,10 +127,8 @@ func (d *Delivery) End() {
 		c.message.Store(nil)
 		c.replies = nil
 		l.unlock()
-		if r := d.Replies; r != nil {
-			s.transport.messagesOut.Add(uint64(r.messages))
-			r.messages = 0 // else the next delivery would count them again
-		}
+		s.transport.messagesOut.Add(uint64(d.replies.messages))
+		d.replies.messages = 0 // else the next delivery would count them again
 		s.corked.Store(false)
 		c.flush()
 	} else {
@@ -114,38 +149,4 @@ func (s *Session) closeReason() error {
 		return err
 	}
 	return ErrClosed
-}
-
-// Deliver passes m to the handler: a Delivery of one message. It blocks as Begin and
-// Message do, and fails as Message does.
-func (s *Session) Deliver(m *framing.Message) error {
-	var d Delivery
-	d.Begin(s, 0)
-	err := d.Message(m)
-	d.End()
-	return err
-}
-
-// TryDeliver is Deliver for unreliable datagrams: it returns ErrWouldBlock instead of
-// waiting for ring space, and counts that in Stats.DroppedDatagrams. In Inline dispatch it is
-// Deliver.
-func (s *Session) TryDeliver(m *framing.Message) error {
-	c := s.conn.(*linkConn)
-	if c.lock != nil {
-		return s.Deliver(m)
-	}
-	if s.closing.Load() != closingNot {
-		return s.closeReason()
-	}
-	w := recordWriter{core: s.core, wait: waitNever}
-	if recordIDSize+messageSize(m) > s.core.ring.MaxRecord() || w.message(s, m, 0) != nil {
-		s.core.stats.datagramDrops.Add(1)
-		return ErrWouldBlock
-	}
-	w.publish()
-	s.transport.messagesIn.Add(1)
-	if s.throttle != nil {
-		c.throttle(1, framing.PacketHeaderSize+len(m.Ext)+len(m.Payload))
-	}
-	return nil
 }

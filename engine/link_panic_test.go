@@ -49,11 +49,12 @@ func TestHazard31PanicInALink(t *testing.T) {
 					t.Fatal(err)
 				}
 				l := &brittle{in: method, fakeLink: fakeLink{opened: make(chan struct{}), ended: make(chan struct{})}}
-				s, err := f.host.Open(l, engine.OpenInfo{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
+				p, err := f.host.Open(l, engine.OpenInfo{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
 				if err != nil {
 					t.Fatal(err)
 				}
-				l.session = s
+				s := p.Session()
+				l.port, l.session = p, s
 				close(l.opened)
 				switch method {
 				case "Send":
@@ -61,7 +62,7 @@ func TestHazard31PanicInALink(t *testing.T) {
 						t.Error(err)
 					}
 				case "Flush":
-					_ = s.Deliver(&framing.Message{}) // the reply is flushed after the callback
+					_ = l.port.Deliver(&framing.Message{}) // the reply is flushed after the callback
 				case "PauseReading":
 					s.Pause()
 				case "Close":

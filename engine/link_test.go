@@ -96,7 +96,7 @@ func TestDeliveryKeepsTheLaw(t *testing.T) {
 				var delivery engine.Delivery
 				var m framing.Message
 				for id := uint32(1); id <= batches*batch; {
-					delivery.Begin(l.session, 100)
+					delivery.Begin(l.port, 100)
 					for range batch {
 						m.ID, m.Stream, m.Payload = id, g, append(m.Payload[:0], strconv.Itoa(int(id))...)
 						if err := delivery.Message(&m); err != nil {
@@ -109,7 +109,7 @@ func TestDeliveryKeepsTheLaw(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		l.session.PeerClosed()
+		l.port.PeerClosed()
 		<-ended
 		if n := handled.Load(); n != goroutines*batches*batch {
 			t.Errorf("%d messages were handled", n)
@@ -117,7 +117,7 @@ func TestDeliveryKeepsTheLaw(t *testing.T) {
 		if n := e.Stats().MessagesIn; n != goroutines*batches*batch {
 			t.Errorf("%d messages are counted", n)
 		}
-		if err := l.session.Deliver(&framing.Message{}); d == engine.Inline && !errors.Is(err, engine.ErrPeerClosed) {
+		if err := l.port.Deliver(&framing.Message{}); d == engine.Inline && !errors.Is(err, engine.ErrPeerClosed) {
 			t.Errorf("behind OnClose: %v", err)
 		}
 	})
@@ -143,7 +143,7 @@ func TestInlineDeliveryFlushesOnce(t *testing.T) {
 	for _, last := range []string{"close", "panic"} {
 		l := f.open(t)
 		var d engine.Delivery
-		d.Begin(l.session, 0)
+		d.Begin(l.port, 0)
 		flushes = l.flushes.Load()
 		for range 10 {
 			if err := d.Message(&framing.Message{Payload: []byte("send")}); err != nil {
@@ -180,18 +180,16 @@ func TestRepliesKeepTheirOrder(t *testing.T) {
 	})}, f)
 	l := f.open(t)
 	var d engine.Delivery
-	var r engine.Replies
-	d.Replies = &r
 	collect := func(prepare func(), messages ...*framing.Message) (int, int, int) {
-		d.Begin(l.session, 0)
-		r.Open(make([]byte, 0, 64), 0)
+		d.Begin(l.port, 0)
+		d.Collect(make([]byte, 0, 64), 0)
 		prepare()
 		for _, m := range messages {
 			if err := d.Message(m); err != nil {
 				t.Fatal(err)
 			}
 		}
-		b, responses, oneWays := r.Take()
+		b, responses, oneWays := d.Collected()
 		d.End()
 		return len(b), responses, oneWays
 	}
@@ -203,7 +201,7 @@ func TestRepliesKeepTheirOrder(t *testing.T) {
 	if n, _, _ := collect(func() {}, tell, &framing.Message{Stream: 7}, tell); n != 16 {
 		t.Errorf("%d bytes: a reply passed one to another stream", n)
 	}
-	if n, _, _ := collect(r.Break, ask); n != 0 {
+	if n, _, _ := collect(d.StopCollecting, ask); n != 0 {
 		t.Error("collected when broken")
 	}
 	large := &framing.Message{Payload: make([]byte, 50)}
@@ -222,7 +220,7 @@ func TestLinkRate(t *testing.T) {
 		start := time.Now()
 		var wg sync.WaitGroup
 		for range 30 { // 20 at once, and ten for half a second
-			wg.Go(func() { _ = l.session.Deliver(&framing.Message{}) })
+			wg.Go(func() { _ = l.port.Deliver(&framing.Message{}) })
 		}
 		wg.Wait()
 		if !l.paused.Load() {
@@ -236,7 +234,7 @@ func TestLinkRate(t *testing.T) {
 			t.Error("not counted")
 		}
 		for range 500 {
-			_ = l.session.Deliver(&framing.Message{})
+			_ = l.port.Deliver(&framing.Message{})
 		}
 		l.session.Close() // doesn't wait for the 25 seconds
 		<-l.ended
@@ -258,7 +256,7 @@ func TestDeliverEndsWithTheSession(t *testing.T) {
 			for _, l := range []*fakeLink{one, two} {
 				go func() {
 					for {
-						if err := l.session.Deliver(&framing.Message{Payload: make([]byte, size)}); err != nil {
+						if err := l.port.Deliver(&framing.Message{Payload: make([]byte, size)}); err != nil {
 							failed <- err
 							return
 						}
@@ -296,11 +294,11 @@ func TestLinkEndings(t *testing.T) {
 		}{
 			"ended by the transport":      {func(l *fakeLink) { l.Close(why, false) }, why},
 			"closed, then aborted":        {func(l *fakeLink) { l.session.CloseWith(why); l.session.Abort(nil) }, why},
-			"the peer closed":             {func(l *fakeLink) { l.session.PeerClosed() }, engine.ErrPeerClosed},
-			"the peer closed, then ended": {func(l *fakeLink) { l.session.PeerClosed(); l.Close(why, false) }, nil},
+			"the peer closed":             {func(l *fakeLink) { l.port.PeerClosed() }, engine.ErrPeerClosed},
+			"the peer closed, then ended": {func(l *fakeLink) { l.port.PeerClosed(); l.Close(why, false) }, nil},
 			"a hold is waited for": {func(l *fakeLink) {
 				l.session.Hold()
-				l.session.PeerClosed()
+				l.port.PeerClosed()
 				time.Sleep(20 * time.Millisecond)
 				select {
 				case <-l.ended:
@@ -318,7 +316,7 @@ func TestLinkEndings(t *testing.T) {
 				l := f.open(t)
 				j.session(t)
 				for i := range uint32(100) {
-					_ = l.session.Deliver(&framing.Message{ID: i})
+					_ = l.port.Deliver(&framing.Message{ID: i})
 				}
 				waitFor(t, "the messages", func() bool { return count.Load() == 100 })
 				c.end(l)
@@ -327,7 +325,7 @@ func TestLinkEndings(t *testing.T) {
 				}
 				<-l.ended
 				waitFor(t, "no session", func() bool { return e.Stats().Active == 0 })
-				_ = l.session.Deliver(&framing.Message{}) // late: it has no effect
+				_ = l.port.Deliver(&framing.Message{}) // late: it has no effect
 				if err := l.session.Send(nil); err == nil {
 					t.Error("sent after the end")
 				}
@@ -363,7 +361,7 @@ func TestLargeMessagesAreCopiedWhenThereIsRoom(t *testing.T) {
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
-			if err := l.session.Deliver(&framing.Message{Payload: payload}); err != nil {
+			if err := l.port.Deliver(&framing.Message{Payload: payload}); err != nil {
 				t.Error(err)
 			}
 		})

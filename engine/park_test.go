@@ -21,7 +21,7 @@ func TestWorkerSeesWhatCameBeforeItSlept(t *testing.T) {
 	l := f.open(t)
 	m := &framing.Message{}
 	for n := int64(1); n <= rounds; n++ {
-		if err := l.session.Deliver(m); err != nil {
+		if err := l.port.Deliver(m); err != nil {
 			t.Fatal(err)
 		}
 		for spins := 0; handled.Load() < n; spins++ {

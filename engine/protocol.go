@@ -122,8 +122,8 @@ type Handshaker interface {
 }
 
 // Transport is a Protocol with sockets of its own, such as QUIC. Its connections become
-// sessions through Host.Open, and its goroutines deliver messages through a Delivery or
-// Session.Deliver.
+// sessions through Host.Open, and its goroutines deliver messages through the Port of each
+// session, or a Delivery.
 type Transport interface {
 	Protocol
 
@@ -134,7 +134,7 @@ type Transport interface {
 
 	// Dial connects to addr, makes the handshake on the caller's goroutine, and opens a
 	// session by host.Open. It blocks until then, or until ctx ends.
-	Dial(ctx context.Context, host *Host, addr string) (*Session, error)
+	Dial(ctx context.Context, host *Host, addr string) (*Port, error)
 }
 
 // Endpoint is a Transport's listening socket.
@@ -168,7 +168,7 @@ type Link interface {
 	// Close starts to end the connection. If abort is false, write the queued bytes
 	// within Limits.LingerTimeout, then send the protocol's close. If abort is true,
 	// drop the connection at once. reason is never nil. When the connection has ended,
-	// the link must call Session.Ended once, even if Close was not called. Close may be
+	// the transport must call Port.Ended once, even if Close was not called. Close may be
 	// called more than once; a later abort overrides an orderly close.
 	Close(reason error, abort bool)
 
@@ -225,11 +225,11 @@ func (h *Host) Abandon(remote netip.AddrPort, reason error) {
 	h.engine.countRefused(reason, remote, h.listener)
 }
 
-// Open makes a session from a connection whose handshake is done. OnOpen is called soon
+// Open makes a session from a connection whose handshake is done, and returns its Port. OnOpen is called soon
 // after, before any message. Open may block until the core's ring has space: do not call
 // it from a callback. It fails with ErrShutdown or ErrRefused if the session is not
 // admitted, and with ErrClosed if the engine has closed; link is then not used.
-func (h *Host) Open(link Link, info OpenInfo) (*Session, error) {
+func (h *Host) Open(link Link, info OpenInfo) (*Port, error) {
 	return openLink(h.engine, h, link, info)
 }
 

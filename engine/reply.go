@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/framing"
@@ -17,7 +16,7 @@ const (
 	replyWorth = replySize / 4
 )
 
-// Replies is a reply buffer: it collects the replies to the messages of one session that
+// A replyBuffer collects the replies to the messages of one session that
 // are being handled. Only the goroutine that runs the callbacks appends to it, so a
 // reply takes no lock. Its bytes are written before everything that was queued for the
 // session since it was opened. So it is opened only while nothing is queued, nothing is
@@ -27,10 +26,9 @@ const (
 // A callback's replies are recognised by the address of the message that they answer:
 // only this callback may use that Message.
 //
-// A consumer has one for the sessions of its sockets. A Transport that carries packets
-// may use one for each stream, in Inline dispatch, with Delivery.Replies; the exported
-// methods are for such a Transport. The zero value is closed.
-type Replies struct {
+// A consumer has one for the sessions of its sockets, and a Delivery one. The zero value
+// is closed.
+type replyBuffer struct {
 	session   *Session // the session it is open for; nil when closed
 	codec     Appender
 	b         []byte
@@ -76,7 +74,7 @@ func (s *Session) Reply(m *framing.Message, payload []byte) error {
 
 // reply is Reply through r if r is not nil and accepts the message, else through the
 // outbox. It turns m itself into the reply and back, to avoid an allocation.
-func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
+func (s *Session) reply(m *framing.Message, payload []byte, r *replyBuffer) error {
 	typ, flags, comp, ext, body := m.Type, m.Flags, m.Compression, m.Ext, m.Payload
 	m.Type = framing.OneWay
 	if typ == framing.Request {
@@ -93,7 +91,7 @@ func (s *Session) reply(m *framing.Message, payload []byte, r *Replies) error {
 
 // append encodes m at the end of r. It returns false, with r closed to later replies, if
 // m must go through the outbox (limits, policies, errors).
-func (r *Replies) append(m *framing.Message) bool {
+func (r *replyBuffer) append(m *framing.Message) bool {
 	s, body := r.session, len(m.Ext)+len(m.Payload)
 	if !r.overtaken.Load() && body <= r.body && m.Stream == r.stream && !m.Datagram && r.counted(m) {
 		if len(r.b)+body+r.slack > r.limit && r.consumer != nil && len(r.b) > 0 {
@@ -113,24 +111,24 @@ func (r *Replies) append(m *framing.Message) bool {
 	if r.consumer != nil {
 		r.close(false)
 	} else {
-		r.Break() // later replies may not pass this one
+		r.overtake() // later replies may not pass this one
 	}
 	return false
 }
 
 // counted reports whether a Transport can count m from its packet alone. It counts
 // fragments and cancellations itself.
-func (r *Replies) counted(m *framing.Message) bool {
+func (r *replyBuffer) counted(m *framing.Message) bool {
 	return r.consumer != nil || m.Flags == 0 && len(m.Ext) == 0
 }
 
 // encode calls the codec's Append. A panic ends the session.
-func (r *Replies) encode(m *framing.Message) (b []byte, err error) {
+func (r *replyBuffer) encode(m *framing.Message) (b []byte, err error) {
 	defer r.recoverAppend(&err)
 	return r.codec.Append(r.b, m)
 }
 
-func (r *Replies) recoverAppend(err *error) {
+func (r *replyBuffer) recoverAppend(err *error) {
 	if v := recover(); v != nil {
 		p := newPanicError(v)
 		r.session.notePanic(p)
@@ -141,7 +139,7 @@ func (r *Replies) recoverAppend(err *error) {
 
 // replyBuffer implements connection. If m is the message of the running callback and
 // more messages follow, it opens the consumer's buffer.
-func (c *socketConn) replyBuffer(m *framing.Message) *Replies {
+func (c *socketConn) replyBuffer(m *framing.Message) *replyBuffer {
 	k := &c.core().consumer
 	if m != &k.m {
 		return nil // a clone, a large message, or on another goroutine
@@ -157,7 +155,7 @@ func (c *socketConn) replyBuffer(m *framing.Message) *Replies {
 
 // openReplies opens the consumer's buffer for s and returns it, or nil if the session
 // has queued bytes or cannot write now.
-func (c *consumer) openReplies(s *Session) *Replies {
+func (c *consumer) openReplies(s *Session) *replyBuffer {
 	r, conn := &c.replies, s.conn.(*socketConn)
 	r.close(false)
 	s.out.mu.Lock()
@@ -184,7 +182,7 @@ func (c *consumer) openReplies(s *Session) *Replies {
 
 // close closes a consumer's buffer and moves its replies to the front of the outbox. It
 // writes them if they are many, or if flush is set.
-func (r *Replies) close(flush bool) {
+func (r *replyBuffer) close(flush bool) {
 	s := r.session
 	if s == nil {
 		return
@@ -205,7 +203,7 @@ func (r *Replies) close(flush bool) {
 }
 
 // take returns r's bytes in a block: its own if they are many, else a copy.
-func (r *Replies) take() *block {
+func (r *replyBuffer) take() *block {
 	b := r.block
 	if len(r.b) < replyWorth {
 		b = blockOf(r.b)
@@ -217,39 +215,9 @@ func (r *Replies) take() *block {
 	return b
 }
 
-// Open starts to collect replies to messages of that stream in b, whose capacity bounds
-// them. The Transport owns b; r uses it until Take. To be called by the delivering
-// goroutine, after Delivery.Begin.
-func (r *Replies) Open(b []byte, stream uint64) {
-	r.b, r.stream, r.messages = b[:0], stream, 0
-	r.limit, r.slack = cap(b), packet.HeaderSize
-	r.overtaken.Store(false)
-}
-
-// Break closes r to later replies; they go through the Link. Any goroutine may call it.
-func (r *Replies) Break() {
+// overtake closes r to later replies; they go through the Link. Any goroutine may call it.
+func (r *replyBuffer) overtake() {
 	if !r.overtaken.Load() {
 		r.overtaken.Store(true)
 	}
-}
-
-// Take closes r and returns its bytes, in the memory passed to Open: packets, and how
-// many of them are Responses and OneWays. To be called by the delivering goroutine,
-// before Delivery.End.
-func (r *Replies) Take() (packets []byte, responses, oneWays int) {
-	r.Break()
-	packets, r.b, r.limit = r.b, nil, 0
-	for rest := packets; len(rest) > 0; {
-		head := packet.ReadHeader(rest)
-		n, _ := head.Size(math.MaxInt)
-		switch framing.Type(head.Head >> 40) {
-		case framing.Response:
-			responses++
-		case framing.OneWay:
-			oneWays++
-		case framing.Request:
-		}
-		rest = rest[n:]
-	}
-	return packets, responses, oneWays
 }

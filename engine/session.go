@@ -57,7 +57,7 @@ type connection interface {
 	flush()
 	// replyBuffer returns the open buffer for replies to m if m is the message of the
 	// running callback, else nil.
-	replyBuffer(m *framing.Message) *Replies
+	replyBuffer(m *framing.Message) *replyBuffer
 	// readingChanged is called when Session.reading becomes 0, or no longer is 0.
 	readingChanged()
 	// close starts to end the connection, at once if abort.

@@ -102,7 +102,7 @@ func TestCloseOfAnEngineThatNeverStarted(t *testing.T) {
 	f.closed = append(f.closed, func() { <-delivered }) // as an endpoint waits for its goroutines
 	go func() {
 		defer close(delivered)
-		for l.session.Deliver(&framing.Message{Payload: make([]byte, 1000)}) == nil {
+		for l.port.Deliver(&framing.Message{Payload: make([]byte, 1000)}) == nil {
 		}
 	}()
 	time.Sleep(50 * time.Millisecond)

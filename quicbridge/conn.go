@@ -31,8 +31,8 @@ type conn struct {
 
 	// Set by run, under mu. The methods of Link, and the reader of a stream that
 	// this side opens, may run earlier.
-	session *engine.Session
-	inline  bool // the session's messages are handled by the readers
+	port   *engine.Port
+	inline bool // the session's messages are handled by the readers
 
 	queued    atomic.Int64 // bytes in all outboxes, and taken from them but not written; see recount
 	stale     atomic.Bool  // an outbox may have dropped messages that queued still counts
@@ -46,7 +46,7 @@ type conn struct {
 	work sync.WaitGroup
 
 	mu       sync.Mutex // guards the fields below, and those of the streams that are marked so
-	wake     sync.Cond  // session, paused, phase, or a stream's writing has changed
+	wake     sync.Cond  // port, paused, phase, or a stream's writing has changed
 	phase    phase
 	reason   error              // why this side ends the connection
 	all      []*stream          // those that both sides haven't finished
@@ -86,10 +86,10 @@ func newConn(q *quic.Conn, config *Config, limits *engine.Limits) *conn {
 // run serves the connection. It blocks until the connection has ended and its
 // goroutines have returned. Then it calls release, if not nil, and reports the end
 // to the engine.
-func (c *conn) run(session *engine.Session, release func()) {
+func (c *conn) run(port *engine.Port, release func()) {
 	c.mu.Lock()
-	c.session = session
-	c.inline = session.Engine().Config().Dispatch == engine.Inline
+	c.port = port
+	c.inline = port.Session().Engine().Config().Dispatch == engine.Inline
 	c.wake.Broadcast()
 	c.mu.Unlock()
 	// This goroutine waits for nothing but the connection's end, so that it detects
@@ -111,7 +111,7 @@ func (c *conn) run(session *engine.Session, release func()) {
 	if release != nil {
 		release()
 	}
-	session.Ended(reason)
+	port.Ended(reason)
 }
 
 // ended marks the connection as gone, wakes all goroutines that wait for it, and
@@ -169,11 +169,11 @@ func (c *conn) PauseReading(paused bool) {
 	c.mu.Unlock()
 }
 
-// awaitSession blocks until run has set the session.
-func (c *conn) awaitSession() {
+// awaitPort blocks until run has set the port.
+func (c *conn) awaitPort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.session == nil {
+	for c.port == nil {
 		c.wake.Wait()
 	}
 }

@@ -134,7 +134,7 @@ func (c *conn) receiveDatagrams() {
 			return
 		}
 		m.Datagram = true
-		_ = c.session.TryDeliver(m) // a drop is counted by the engine
-		*m = framing.Message{}      // or it would keep the datagram alive
+		_ = c.port.TryDeliver(m) // a drop is counted by the engine
+		*m = framing.Message{}   // or it would keep the datagram alive
 	}
 }

@@ -20,7 +20,7 @@ import (
 // common ALPN, an untrusted certificate), ErrConnectionLost, and quic-go's own.
 //
 // The session's LocalAddr has the port of the socket, and an unspecified address.
-func (p *Protocol) Dial(ctx context.Context, host *engine.Host, addr string) (*engine.Session, error) {
+func (p *Protocol) Dial(ctx context.Context, host *engine.Host, addr string) (*engine.Port, error) {
 	if p.invalid != nil {
 		return nil, p.invalid
 	}
@@ -47,15 +47,15 @@ func (p *Protocol) Dial(ctx context.Context, host *engine.Host, addr string) (*e
 	}
 	c := newConn(q, &p.config, &limits)
 	c.dialed, c.compat = true, false
-	session, err := host.Open(c, engine.OpenInfo{Remote: remote, Local: addrPort(q.LocalAddr()), Dialed: true})
+	sessionPort, err := host.Open(c, engine.OpenInfo{Remote: remote, Local: addrPort(q.LocalAddr()), Dialed: true})
 	if err != nil {
 		code := closeCode(err)
 		_ = q.CloseWithError(code, codeText[code])
 		p.dialer.release(socket)
 		return nil, err
 	}
-	go c.run(session, func() { p.dialer.release(socket) })
-	return session, nil
+	go c.run(sessionPort, func() { p.dialer.release(socket) })
+	return sessionPort, nil
 }
 
 // resolve looks up one address of a host, and a port by number or name.

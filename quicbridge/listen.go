@@ -154,13 +154,13 @@ func (e *endpoint) open(q *quic.Conn) {
 		return
 	}
 	c := newConn(q, &e.protocol.config, &e.limits)
-	session, err := e.host.Open(c, engine.OpenInfo{Remote: a.remote, Local: addrPort(q.LocalAddr()), Admitted: true})
+	port, err := e.host.Open(c, engine.OpenInfo{Remote: a.remote, Local: addrPort(q.LocalAddr()), Admitted: true})
 	if err != nil {
 		code := closeCode(err)
 		_ = q.CloseWithError(code, codeText[code])
 		return
 	}
-	c.run(session, nil)
+	c.run(port, nil)
 }
 
 // StopAccepting implements engine.Endpoint. It refuses the handshakes in progress,

@@ -41,7 +41,7 @@ func (st *stream) read() {
 
 // readOurs is the reading goroutine of a stream that this side has opened.
 func (st *stream) readOurs() {
-	st.conn.awaitSession()
+	st.conn.awaitPort()
 	st.read()
 }
 
@@ -224,18 +224,17 @@ func (st *stream) beginDelivery(hint int) {
 	r.delivering = true
 	c.delivering.Add(1)
 	if !c.inline || !st.becomeWriter() {
-		r.delivery.Begin(c.session, hint)
+		r.delivery.Begin(c.port, hint)
 		return
 	}
-	r.delivery.Replies = &st.replies
-	r.delivery.Begin(c.session, hint)
+	r.delivery.Begin(c.port, hint)
 	r.replied = newBuffer(min(burstSize, 2*hint)) // replies that don't fit go through the outbox
 	// Begin lets only one reader of the connection continue at a time. So all
 	// readers together stay within OutboxLimit.
 	if room := int64(c.limits.OutboxLimit) - c.queued.Load(); room > 0 {
-		st.replies.Open(r.replied.b[:0:min(room, int64(len(r.replied.b)))], st.handle)
+		r.delivery.Collect(r.replied.b[:0:min(room, int64(len(r.replied.b)))], st.handle)
 		if st.out.Pending() > 0 {
-			st.replies.Break() // the pending bytes go first
+			st.in.delivery.StopCollecting() // the pending bytes go first
 		}
 	}
 }
@@ -256,11 +255,11 @@ func (st *stream) endDelivery() {
 		r.delivery.End()
 		return
 	}
-	b, responses, oneWays := st.replies.Take()
+	b, responses, oneWays := r.delivery.Collected()
 	c.queued.Add(int64(len(b)))
 	c.inHand.Add(int64(len(b)))
 	r.delivery.End()
-	r.replied, r.delivery.Replies = nil, nil
+	r.replied = nil
 	// A Request that was cancelled after its Response now counts as a OneWay.
 	countOff(&st.oneWays, responses-countOff(&st.requests, responses))
 	countOff(&st.oneWays, oneWays)

@@ -159,7 +159,7 @@ func (c *conn) append(m *framing.Message) (*stream, error) {
 		if crowded {
 			c.stale.Store(true)
 		}
-		st.replies.Break() // later replies must come after m
+		st.in.delivery.StopCollecting() // later replies must come after m
 		if err != errFinished {
 			return st, err
 		}

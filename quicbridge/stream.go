@@ -36,8 +36,7 @@ type stream struct {
 	requests atomic.Int32 // received, without their last Response yet
 	oneWays  atomic.Int32 // received, not answered by a OneWay yet
 
-	in      reader
-	replies engine.Replies // collected by the reader
+	in reader
 
 	// Used only by the goroutine that writes.
 	direct   int              // bytes that tryWrite wrote since the last Stream.Write

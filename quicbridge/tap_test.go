@@ -17,7 +17,7 @@ type tapped struct {
 	conn *conn
 }
 
-func (p *tapped) Dial(ctx context.Context, host *engine.Host, addr string) (*engine.Session, error) {
+func (p *tapped) Dial(ctx context.Context, host *engine.Host, addr string) (*engine.Port, error) {
 	remote, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
@@ -34,13 +34,13 @@ func (p *tapped) Dial(ctx context.Context, host *engine.Host, addr string) (*eng
 		return nil, err
 	}
 	p.conn = newConn(q, &p.config, &limits)
-	session, err := host.Open(p.conn, engine.OpenInfo{Remote: remote.AddrPort()})
+	port, err := host.Open(p.conn, engine.OpenInfo{Remote: remote.AddrPort()})
 	if err != nil {
 		p.dialer.release(socket)
 		return nil, err
 	}
-	go p.conn.run(session, func() { p.dialer.release(socket) })
-	return session, nil
+	go p.conn.run(port, func() { p.dialer.release(socket) })
+	return port, nil
 }
 
 // tap makes a session whose connection the test can look into, and returns it with

@@ -184,7 +184,7 @@ func (c *conn) deliverPacket(b []byte) error {
 		return errTrailing
 	}
 	c.delivering.Add(1)
-	_ = c.session.Deliver(m) // it fails if the session is closing
+	_ = c.port.Deliver(m) // it fails if the session is closing
 	c.delivered.Add(1)
 	c.delivering.Add(-1)
 	return nil
