@@ -18,7 +18,7 @@ import (
 //	unix:///path          packets over a Unix socket; unix:@name for an abstract one
 //
 // The path of a ws or wss URL must be one of wsupgrade.Packets: a plain path has no
-// requests. For a plain path use Engine.Dial with wsupgrade.New(wsupgrade.Plain(path)).
+// requests. For a plain path use Engine.Dial with wsupgrade.New(wsupgrade.Config{Plain: []string{path}}).
 //
 // It blocks until the client is ready, ctx ends, or engine.DefaultHandshakeTimeout
 // has passed. It may be called from any goroutine, but not from a callback of an

@@ -20,21 +20,25 @@ type admission struct {
 // more are closed without an answer.
 const maxRefusing = 64
 
-// admit counts a new session of a peer at addr, or returns the reason to refuse it.
-func (e *Engine) admit(addr netip.Addr) error {
+// admit counts a new session of l of a peer at addr, or returns the reason to refuse it.
+func (e *Engine) admit(l *Listener, addr netip.Addr) error {
 	if err := e.admitDialed(); err != nil {
 		return err
 	}
-	err := e.admission.enter(&e.cfg, addr)
-	if err != nil {
-		e.admitted.Add(-1)
+	err := errMaxOfListener
+	if l.policy.sessions.enter() {
+		if err = e.admission.enter(&e.cfg, addr); err == nil {
+			return nil
+		}
+		l.policy.sessions.leave()
 	}
+	e.admitted.Add(-1)
 	return err
 }
 
 // admitDialed is admit for a session that this side dials. The limits of addresses and of
 // the accept rate do not apply: else the clients of an address could keep this side from
-// dialing it. release undoes it with the zero address.
+// dialing it. release undoes it without a listener.
 func (e *Engine) admitDialed() error {
 	if e.draining.Load() {
 		return ErrShutdown
@@ -46,9 +50,12 @@ func (e *Engine) admitDialed() error {
 	return nil
 }
 
-// release undoes admit.
-func (e *Engine) release(addr netip.Addr) {
-	e.admission.leave(&e.cfg, addr)
+// release undoes admit. l is nil if this side dialed.
+func (e *Engine) release(l *Listener, addr netip.Addr) {
+	if l != nil {
+		l.policy.sessions.leave()
+		e.admission.leave(&e.cfg, addr)
+	}
 	e.admitted.Add(-1)
 }
 
@@ -72,10 +79,8 @@ func (e *Engine) refuse(refusal error, l *Listener, addr netip.Addr) {
 		return
 	case l != nil:
 		e.admission.endHandshake()
-	default:
-		addr = netip.Addr{}
 	}
-	e.release(addr)
+	e.release(l, addr)
 }
 
 func (a *admission) enter(cfg *Config, addr netip.Addr) error {

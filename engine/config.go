@@ -55,6 +55,10 @@ type Config struct {
 	// Handler is the application. Required.
 	Handler Handler
 
+	// Authorize decides about each accepted session before it opens; nil admits all. A
+	// ListenConfig may add an Authorizer of its own, which runs after this one.
+	Authorize Authorizer
+
 	// Dispatch selects the goroutine that runs callbacks. Default Workers.
 	Dispatch Dispatch
 
@@ -176,6 +180,8 @@ type Limits struct {
 	PartialTimeout   time.Duration      // of an incomplete message; 0 means none
 	WriteTimeout     time.Duration      // without progress; 0 means none
 	MaxHandshakes    int                // an engine; negative means no bound
+	MessageRate      int                // messages a second of a session; 0 means no bound
+	ByteRate         int                // bytes a second of a session; 0 means no bound
 
 	MaxSessionsPerAddr int // of one remote IP address; 0 means no bound
 	AcceptRate         int // connections a second; 0 means no bound
@@ -279,6 +285,8 @@ func (c *Config) limits() Limits {
 		PartialTimeout:   c.PartialTimeout,
 		WriteTimeout:     c.WriteTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
+		MessageRate:      c.MessageRate,
+		ByteRate:         c.ByteRate,
 
 		MaxSessionsPerAddr: c.MaxSessionsPerAddr,
 		AcceptRate:         c.AcceptRate,

@@ -257,7 +257,10 @@ func (c *core) wakeWaiters() {
 
 // leave undoes the admission of a session and forgets it.
 func (c *core) leave(s *Session) {
-	c.engine.release(s.admittedAddr())
+	if s.listener != nil && s.transport != nil {
+		s.listener.policy.leaveProtocol(s.transport.name)
+	}
+	c.engine.release(s.listener, s.remote.Addr())
 	c.forget(s)
 }
 

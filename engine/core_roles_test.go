@@ -95,11 +95,11 @@ func TestReaderLeavesTheHandledSessionAlone(t *testing.T) {
 // neighbour opens another session on f's core. f.in is then the input of either.
 func (f *fakeSession) neighbour() *socketConn {
 	e := f.engine
-	if e.admit(netip.MustParseAddr("127.0.0.1")) != nil || !e.admission.beginHandshake(0) || !e.beginSession() {
+	l := f.conn.session.listener
+	if e.admit(l, netip.MustParseAddr("127.0.0.1")) != nil || !e.admission.beginHandshake(0) || !e.beginSession() {
 		f.t.Fatal("not admitted")
 	}
-	s, c := newSocketSession(e, -1, f.conn.session.remote)
-	s.listener = f.conn.session.listener
+	_, c := newSocketSession(e, l, -1, f.conn.session.remote)
 	c.stage = stageTLSOrPlain
 	_ = attachTask(c)
 	return c

@@ -122,10 +122,10 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 	}
 	if !e.beginSession() {
 		reactor.Close(fd)
-		e.release(netip.Addr{})
+		e.release(nil, netip.Addr{})
 		return nil, ErrShutdown
 	}
-	s, c := newSocketSession(e, fd, remote)
+	s, c := newSocketSession(e, nil, fd, remote)
 	s.transport = t
 	setDialed(c, codec)
 	d := &dialed{conn: c, rest: rest, done: make(chan error, 1)}

@@ -71,7 +71,7 @@ func sessionWithoutSocket(b *testing.B) *socketConn {
 	}
 	b.Cleanup(func() { _ = k.loop.Close() })
 	e.cores = append(e.cores, k)
-	s, c := newSocketSession(e, -1, netip.AddrPort{})
+	s, c := newSocketSession(e, nil, -1, netip.AddrPort{})
 	s.phase, s.opened = phaseOpen, true
 	s.corked.Store(true)
 	c.stage = stageOpen

@@ -34,11 +34,11 @@ func TestAcceptedConnectionMeetsShutdown(t *testing.T) {
 		if err := syscall.SetNonblock(pair[0], true); err != nil {
 			t.Fatal(err)
 		}
-		if err := e.admit(netip.Addr{}); err != nil || !e.admission.beginHandshake(1) || !e.beginSession() {
+		if err := e.admit(l, netip.Addr{}); err != nil || !e.admission.beginHandshake(1) || !e.beginSession() {
 			t.Fatal("not admitted: ", err)
 		}
-		s, c := newSocketSession(e, pair[0], netip.AddrPort{})
-		s.listener, c.stage = l, stageTLSOrPlain
+		s, c := newSocketSession(e, l, pair[0], netip.AddrPort{})
+		c.stage = stageTLSOrPlain
 		e.stopAccepting()
 		_ = s.core.loop.Trigger(shutdownTask, s.core)
 		_ = s.core.loop.Trigger(attachTask, c)

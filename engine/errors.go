@@ -57,6 +57,10 @@ var (
 	// ErrRefused: the engine or the peer did not admit the connection.
 	ErrRefused = errors.New("engine: refused")
 
+	// ErrUnauthorized: an Authorizer refused the session; see Refusal. It is also
+	// ErrRefused.
+	ErrUnauthorized = fmt.Errorf("%w: not authorized", ErrRefused)
+
 	// ErrShutdown: the engine is shutting down. It is also ErrClosed.
 	ErrShutdown error = closedError("engine: shutting down")
 
@@ -77,6 +81,8 @@ var (
 	errEarlyMessage    = fmt.Errorf("%w: a message before the end of the handshake", ErrProtocol)
 	errNoSlot          = fmt.Errorf("%w: all session slots of the core are in use", ErrRefused)
 	errMaxSessions     = fmt.Errorf("%w: Config.MaxSessions are there", ErrRefused)
+	errMaxOfListener   = fmt.Errorf("%w: ListenConfig.MaxSessions are there", ErrRefused)
+	errMaxOfProtocol   = fmt.Errorf("%w: ListenConfig.MaxSessionsOf are there", ErrRefused)
 	errMaxPerAddr      = fmt.Errorf("%w: Config.MaxSessionsPerAddr are there", ErrRefused)
 	errMaxHandshakes   = fmt.Errorf("%w: Config.MaxHandshakes are under way", ErrRefused)
 	errAcceptRate      = fmt.Errorf("%w: more than Config.AcceptRate connections a second", ErrRefused)

@@ -208,6 +208,9 @@ func newFakeSessionOn(t *testing.T, loop *fakeLoop, poller eventLoop, cfg Config
 		t.Fatal(e.err)
 	}
 	l := &Listener{engine: e}
+	if err := l.policy.set(e, &ListenConfig{}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := l.sort("127.0.0.1:0", protocols); err != nil {
 		t.Fatal(err)
 	}
@@ -217,11 +220,10 @@ func newFakeSessionOn(t *testing.T, loop *fakeLoop, poller eventLoop, cfg Config
 	}
 	e.cores = append(e.cores, k)
 	remote, header := l.admissionAddr(netip.MustParseAddrPort("127.0.0.1:9"))
-	if err := e.admit(remote.Addr()); err != nil || !e.admission.beginHandshake(0) || !e.beginSession() {
+	if err := e.admit(l, remote.Addr()); err != nil || !e.admission.beginHandshake(0) || !e.beginSession() {
 		t.Fatal("not admitted")
 	}
-	s, c := newSocketSession(e, -1, remote)
-	s.listener = l
+	_, c := newSocketSession(e, l, -1, remote)
 	if !header {
 		c.stage = stageTLSOrPlain
 	}

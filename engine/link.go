@@ -17,6 +17,7 @@ type linkConn struct {
 	link      Link
 	session   *Session
 	local     netip.AddrPort
+	tls       *tls.ConnectionState            // nil without TLS
 	lock      *callbackLock                   // Inline; nil in Workers dispatch
 	message   atomic.Pointer[framing.Message] // Inline: the message of the running callback, or nil; written under lock
 	replies   *replyBuffer                    // Inline: for replies to message, or nil; under lock
@@ -26,54 +27,87 @@ type linkConn struct {
 }
 
 // openLink makes a session and its Port from a Transport's connection.
-func openLink(e *Engine, h *Host, link Link, info OpenInfo) (*Port, error) {
-	var err error
-	switch {
-	case info.Admitted:
-		e.admission.endHandshake()
-	case info.Dialed:
-		err = e.admitDialed()
-	default:
-		err = e.admit(info.Remote.Addr())
+func openLink(h *Host, link Link, info OpenInfo) (*Port, error) {
+	e := h.engine
+	if h.listener == nil {
+		info.Dialed = true
 	}
-	if err != nil {
+	if err := h.admitLink(&info); err != nil {
 		e.countRefused(err, info.Remote, h.listener)
 		return nil, err
 	}
-	k := e.nextCore()
-	s := &Session{
-		core: k, listener: h.listener, transport: e.stats.transport(h.name), throttle: newThrottle(&e.cfg),
-		remote: info.Remote, phase: phaseOpen, opened: true,
-	}
-	c := &linkConn{link: link, session: s, local: info.Local}
-	s.conn = c
+	s := &Session{core: e.nextCore(), listener: h.listener, transport: e.stats.transport(h.name), remote: info.Remote}
 	if info.Dialed {
 		s.listener = nil
 	}
-	if !e.beginSession() {
-		e.release(s.admittedAddr())
-		return nil, ErrShutdown
+	s.setLimits(e.limitsOf(s.listener))
+	c := &linkConn{link: link, session: s, local: info.Local, tls: info.TLS}
+	s.conn = c
+	err := c.authorize(info.Context)
+	if info.Admitted {
+		e.admission.endHandshake()
 	}
+	if err == nil {
+		err = c.open()
+	}
+	if err != nil {
+		h.release(&info)
+		if err != ErrShutdown && err != ErrClosed {
+			e.countRefused(err, info.Remote, h.listener)
+		}
+		return nil, err
+	}
+	return (*Port)(c), nil
+}
+
+// open makes c's session visible, and posts its open record.
+func (c *linkConn) open() error {
+	s := c.session
+	k, e := s.core, s.core.engine
+	if !e.beginSession() {
+		return ErrShutdown
+	}
+	s.phase, s.opened = phaseOpen, true
 	if k.inline {
 		c.lock = newCallbackLock()
 	}
-	s.out.Init(&e.lim)
 	if !k.slots.add(k.index, s) {
-		e.release(s.admittedAddr())
 		e.sessionGone()
-		e.countRefused(errNoSlot, info.Remote, h.listener)
-		return nil, errNoSlot
+		return errNoSlot
 	}
 	s.transport.active.Add(1)
 	s.transport.opened.Add(1)
 	if err := c.post(recordOpen); err != nil {
-		k.leave(s)
-		return nil, err
+		k.forget(s)
+		return err
 	}
 	if e.draining.Load() {
 		c.drain() // Shutdown may have visited the sessions already
 	}
-	return (*Port)(c), nil
+	return nil
+}
+
+// authorize has the Authorizers decide about an accepted session, on the Transport's
+// goroutine.
+func (c *linkConn) authorize(parent context.Context) error {
+	s := c.session
+	if s.Dialed() || len(s.listener.policy.authorize) == 0 {
+		return nil
+	}
+	if parent == nil {
+		parent = context.Background()
+	}
+	ctx, cancel := context.WithCancel(parent)
+	if t := s.Limits().HandshakeTimeout; t > 0 {
+		ctx, cancel = context.WithTimeout(parent, t)
+	}
+	defer cancel()
+	h := newHandshake(s)
+	err := guardedAwait(ctx, func(ctx context.Context) error { return h.authorize(ctx) })
+	if p, ok := err.(*PanicError); ok {
+		s.notePanic(p)
+	}
+	return err
 }
 
 // post puts a record without messages into the ring. It waits for space, and fails only
@@ -211,7 +245,7 @@ func (c *linkConn) callbackLock() *callbackLock { return c.lock }
 func (c *linkConn) localAddr() netip.AddrPort { return c.local }
 
 // tlsState implements connection.
-func (c *linkConn) tlsState() *tls.ConnectionState { return nil }
+func (c *linkConn) tlsState() *tls.ConnectionState { return c.tls }
 
 // callbackLock serializes the callbacks of a link's session in Inline dispatch: the
 // Transport's goroutines run OnMessage themselves, and the loop runs OnOpen and OnClose.

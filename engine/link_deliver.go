@@ -136,7 +136,7 @@ func (d *Delivery) End() {
 	}
 	if d.count > 0 {
 		s.transport.messagesIn.Add(uint64(d.count))
-		if s.throttle != nil {
+		if s.rates() != nil {
 			c.throttle(d.count, d.bytes)
 		}
 	}

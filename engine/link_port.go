@@ -40,7 +40,7 @@ func (p *Port) TryDeliver(m *framing.Message) error {
 	}
 	w.publish()
 	s.transport.messagesIn.Add(1)
-	if s.throttle != nil {
+	if s.rates() != nil {
 		c.throttle(1, framing.PacketHeaderSize+len(m.Ext)+len(m.Payload))
 	}
 	return nil

@@ -6,8 +6,8 @@ import "time"
 // link until the rates would have allowed them. No goroutine sleeps for it: the link's
 // readers find it paused, as after Session.Pause.
 func (c *linkConn) throttle(messages, bytes int) {
-	s, t := c.session, c.session.throttle
-	wait := t.spend(&s.core.engine.cfg, messages, bytes)
+	s, t := c.session, c.session.rates()
+	wait := t.spend(s.out.limits, messages, bytes)
 	if wait == 0 {
 		return
 	}
@@ -26,8 +26,8 @@ func (c *linkConn) throttle(messages, bytes int) {
 // unthrottle ends the pause when the token buckets are out of debt. The debt may have
 // grown since: messages that other goroutines had read already were still delivered.
 func (c *linkConn) unthrottle() {
-	s, t := c.session, c.session.throttle
-	wait := t.spend(&s.core.engine.cfg, 0, 0)
+	s, t := c.session, c.session.rates()
+	wait := t.spend(s.out.limits, 0, 0)
 	t.mu.Lock()
 	if wait > 0 && s.closing.Load() == closingNot {
 		c.throttled.Reset(wait)
@@ -41,7 +41,7 @@ func (c *linkConn) unthrottle() {
 
 // stopThrottle stops the timer of a link that has ended: its pause may be long.
 func (c *linkConn) stopThrottle() {
-	t := c.session.throttle
+	t := c.session.rates()
 	if t == nil {
 		return
 	}

@@ -20,6 +20,7 @@ type Listener struct {
 	origin
 
 	engine    *Engine
+	policy    policy
 	addr      netip.AddrPort
 	streams   []*streamProtocol
 	tls       *TLSProtocol    // under the streams; nil if there is none
@@ -77,11 +78,17 @@ const (
 // check only theirs. Listen may block (on a Unix socket up to 2 s): do not call it from
 // a callback.
 func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
-	return e.listen(addr, nil, protocols)
+	return e.ListenWith(ListenConfig{Addr: addr}, protocols...)
 }
 
-// listen is Listen, or Adopt if file is not nil.
-func (e *Engine) listen(addr string, file *os.File, protocols []Protocol) (*Listener, error) {
+// ListenWith is Listen with a handler, an Authorizer and limits for the listener.
+func (e *Engine) ListenWith(cfg ListenConfig, protocols ...Protocol) (*Listener, error) {
+	return e.listen(&cfg, nil, protocols)
+}
+
+// listen is ListenWith, or Adopt if file is not nil.
+func (e *Engine) listen(cfg *ListenConfig, file *os.File, protocols []Protocol) (*Listener, error) {
+	addr := cfg.Addr
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.make(); err != nil {
@@ -92,6 +99,9 @@ func (e *Engine) listen(addr string, file *os.File, protocols []Protocol) (*List
 	}
 	l := &Listener{engine: e, conn: reactor.Conn{FD: -1}, origin: origin{inherited: file, done: make(chan struct{})}}
 	transports, err := l.sort(addr, protocols)
+	if err == nil {
+		err = l.policy.set(e, cfg)
+	}
 	if err != nil {
 		return nil, e.listenFailed(addr, err)
 	}

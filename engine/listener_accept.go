@@ -92,9 +92,9 @@ func (l *Listener) accepted(fd int, remote netip.AddrPort) {
 	e := l.engine
 	peer := remote
 	remote, header := l.admissionAddr(remote)
-	err := e.admit(remote.Addr())
+	err := e.admit(l, remote.Addr())
 	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
-		e.release(remote.Addr())
+		e.release(l, remote.Addr())
 		err = errMaxHandshakes
 	}
 	if err != nil {
@@ -110,8 +110,7 @@ func (l *Listener) accepted(fd int, remote netip.AddrPort) {
 		e.refuse(err, l, remote.Addr())
 		return
 	}
-	s, c := newSocketSession(e, fd, remote)
-	s.listener = l
+	s, c := newSocketSession(e, l, fd, remote)
 	if !header {
 		c.stage = stageTLSOrPlain
 	}

@@ -21,7 +21,7 @@ func (e *Engine) Adopt(file *os.File, protocols ...Protocol) (*Listener, error) 
 	if file == nil {
 		return nil, fmt.Errorf("engine: adopt: %w", os.ErrInvalid)
 	}
-	return e.listen(file.Name(), file, protocols)
+	return e.listen(&ListenConfig{Addr: file.Name()}, file, protocols)
 }
 
 func (l *Listener) adoptStream(opts *reactor.Options, transports []Transport) error {

@@ -261,7 +261,7 @@ func (c *closable) Listen(_ *engine.Host, addr string) (engine.Endpoint, error) 
 	}
 	return &closableEndpoint{c, conn}, nil
 }
-func (*closable) Dial(context.Context, *engine.Host, string) (*engine.Session, error) {
+func (*closable) Dial(context.Context, *engine.Host, string) (*engine.Port, error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -102,16 +102,23 @@ func admitReal(c *socketConn, src netip.AddrPort) bool {
 		s.remote = src
 		return true
 	}
-	if len(s.listener.streams) < 2 || !e.admission.beginRefusal() {
+	return c.refuse(errMaxPerAddr, src, len(s.listener.streams) >= 2)
+}
+
+// refuse makes the session of a peer at remote, which was admitted, as if accepted had
+// refused it for that reason. It returns false if the session was closed without an
+// answer; answer is whether its protocol may have one.
+func (c *socketConn) refuse(reason error, remote netip.AddrPort, answer bool) bool {
+	s, e := c.session, c.core().engine
+	if !answer || !e.admission.beginRefusal() {
 		c.stopInput(inputDraining)
-		c.close(errMaxPerAddr, true)
+		c.close(reason, true)
 		return false
 	}
-	// From here on the session is as if accepted had refused it.
-	e.countRefused(errMaxPerAddr, src, s.listener)
+	e.countRefused(reason, remote, s.listener)
 	e.admission.endHandshake()
-	e.release(s.remote.Addr())
-	c.refused, s.ending = true, errMaxPerAddr
+	e.release(s.listener, s.remote.Addr())
+	c.refused, s.ending = true, reason
 	c.startDeadline(deadlineRefusal, refusalTimeout)
 	return true
 }

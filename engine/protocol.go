@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 
@@ -185,14 +186,22 @@ type Host struct {
 	name     string
 }
 
-// Limits returns the engine's limits with every default filled in.
-func (h *Host) Limits() Limits { return h.engine.lim }
+// Limits returns the limits of the host's sessions, with every default filled in.
+func (h *Host) Limits() Limits { return *h.engine.limitsOf(h.listener) }
 
 // OpenInfo describes a connection that becomes a session.
 type OpenInfo struct {
 	Remote netip.AddrPort // the peer's address; zero if it has none
 	Local  netip.AddrPort // this side's address; zero if it is unknown
 	Dialed bool           // whether this side opened the connection
+
+	// TLS is the state of the connection's TLS, for Session.TLS; nil without it. The
+	// engine keeps it.
+	TLS *tls.ConnectionState
+
+	// Context ends when the connection does. Authorizers get a context that is derived
+	// from it. Nil means one that does not end.
+	Context context.Context
 
 	// Admitted is set if Host.Admit has admitted the connection, with the same Remote.
 	Admitted bool
@@ -206,9 +215,9 @@ type OpenInfo struct {
 // block.
 func (h *Host) Admit(remote netip.AddrPort) error {
 	e := h.engine
-	err := e.admit(remote.Addr())
+	err := h.admit(remote.Addr())
 	if err == nil && !e.admission.beginHandshake(e.cfg.MaxHandshakes) {
-		e.release(remote.Addr())
+		h.release(&OpenInfo{Remote: remote})
 		err = errMaxHandshakes
 	}
 	if err != nil {
@@ -217,20 +226,53 @@ func (h *Host) Admit(remote netip.AddrPort) error {
 	return err
 }
 
+// admit counts a session of the host's listener and protocol.
+func (h *Host) admit(addr netip.Addr) error {
+	if err := h.engine.admit(h.listener, addr); err != nil {
+		return err
+	}
+	if !h.listener.policy.enterProtocol(h.name) {
+		h.engine.release(h.listener, addr)
+		return errMaxOfProtocol
+	}
+	return nil
+}
+
+// admitLink is admit for a connection that Admit has not admitted.
+func (h *Host) admitLink(info *OpenInfo) error {
+	switch {
+	case info.Dialed:
+		return h.engine.admitDialed()
+	case info.Admitted:
+		return nil
+	}
+	return h.admit(info.Remote.Addr())
+}
+
+// release undoes admit, or admitLink of a dialed connection.
+func (h *Host) release(info *OpenInfo) {
+	if info.Dialed {
+		h.engine.release(nil, netip.Addr{})
+		return
+	}
+	h.listener.policy.leaveProtocol(h.name)
+	h.engine.release(h.listener, info.Remote.Addr())
+}
+
 // Abandon undoes Admit for a connection that ended, for that reason, before it became a
 // session. It counts the connection as refused. It does not block.
 func (h *Host) Abandon(remote netip.AddrPort, reason error) {
 	h.engine.admission.endHandshake()
-	h.engine.release(remote.Addr())
+	h.release(&OpenInfo{Remote: remote})
 	h.engine.countRefused(reason, remote, h.listener)
 }
 
 // Open makes a session from a connection whose handshake is done, and returns its Port. OnOpen is called soon
-// after, before any message. Open may block until the core's ring has space: do not call
-// it from a callback. It fails with ErrShutdown or ErrRefused if the session is not
+// after, before any message. Open may block until the Authorizers have decided, and until
+// the core's ring has space: do not call it from a callback. It fails with ErrShutdown or ErrRefused if the session is not
 // admitted, and with ErrClosed if the engine has closed; link is then not used.
 func (h *Host) Open(link Link, info OpenInfo) (*Port, error) {
-	return openLink(h.engine, h, link, info)
+	return openLink(h, link, info)
 }
 
 // Refused counts a connection that ended, for that reason, before it became a session,

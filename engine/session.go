@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,7 +28,7 @@ type Session struct {
 	conn      connection
 	listener  *Listener       // nil for a dialed session
 	transport *transportStats // name and counters of its protocol; nil until the protocol is known
-	throttle  *throttle       // nil without rates
+	extra     atomic.Pointer[extra]
 	id        ID
 	remote    netip.AddrPort
 
@@ -73,7 +74,10 @@ type connection interface {
 }
 
 // value is a pair of SetValue.
-type value struct{ key, v any }
+type value struct {
+	key, v    any
+	temporary bool // until OnOpen has returned
+}
 
 // messagePool holds the messages that Send fills: a message passed to a codec escapes.
 var messagePool = sync.Pool{New: func() any { return new(framing.Message) }}
@@ -108,13 +112,8 @@ func (s *Session) TLS() *tls.ConnectionState { return s.conn.tlsState() }
 // Dialed reports whether this side opened the connection.
 func (s *Session) Dialed() bool { return s.listener == nil }
 
-// admittedAddr returns the address that s counts against: none if this side dialed.
-func (s *Session) admittedAddr() netip.Addr {
-	if s.Dialed() {
-		return netip.Addr{}
-	}
-	return s.remote.Addr()
-}
+// Listener returns the listener that accepted the session; nil if this side dialed.
+func (s *Session) Listener() *Listener { return s.listener }
 
 // NextID returns the next ID for a message that this side originates, counting from 1
 // and never 0. Send and package mux share the counter, so the IDs of one side's messages
@@ -233,18 +232,38 @@ func (s *Session) Value(key any) any {
 
 // SetValue stores v under key. Keys compare like those of a context: use a type of your
 // own. It copies the list of values, so use few values and set them rarely.
-func (s *Session) SetValue(key, v any) {
+func (s *Session) SetValue(key, v any) { s.setValue(value{key, v, false}) }
+
+func (s *Session) setValue(v value) {
 	for {
 		old := s.values.Load()
-		values := []value{{key, v}}
+		values := []value{v}
 		if old != nil {
 			for _, kv := range *old {
-				if kv.key != key {
+				if kv.key != v.key {
 					values = append(values, kv)
 				}
 			}
 		}
 		if s.values.CompareAndSwap(old, &values) {
+			return
+		}
+	}
+}
+
+// dropTemporary removes the values that were set until OnOpen has returned.
+func (s *Session) dropTemporary() {
+	for {
+		old := s.values.Load()
+		if old == nil || !slices.ContainsFunc(*old, func(v value) bool { return v.temporary }) {
+			return
+		}
+		left := slices.DeleteFunc(slices.Clone(*old), func(v value) bool { return v.temporary })
+		kept := &left
+		if len(left) == 0 {
+			kept = nil
+		}
+		if s.values.CompareAndSwap(old, kept) {
 			return
 		}
 	}
@@ -257,9 +276,9 @@ func (s *Session) Err() error {
 	return s.out.refused
 }
 
-// Limits returns the engine's limits with every default filled in. They are
+// Limits returns the session's limits: its listener's, or the engine's. They are
 // shared: do not write to them.
-func (s *Session) Limits() *Limits { return &s.core.engine.lim }
+func (s *Session) Limits() *Limits { return s.out.limits }
 
 // visible reports whether applications may see s: its handshake has been completed.
 func (s *Session) visible() bool {

@@ -1,10 +1,11 @@
 package engine
 
-// Session.reading is a set of reasons not to read from the peer: two bits for the
+// Session.reading is a set of reasons not to read from the peer: three bits for the
 // engine's reasons, and in the higher bits the number of the application's pauses.
 const (
 	readCongested int32 = 1 << iota // more than OutboxSoftMark bytes wait to be written
 	readThrottled                   // the peer has sent more than its rates allow
+	readAwaiting                    // a function of Control.Await runs
 	readPause                       // one Pause
 )
 

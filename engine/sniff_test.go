@@ -112,7 +112,7 @@ func (*counted) Name() string { return "counted" }
 func (*counted) Listen(*engine.Host, string) (engine.Endpoint, error) {
 	return counted{}, nil
 }
-func (*counted) Dial(context.Context, *engine.Host, string) (*engine.Session, error) {
+func (*counted) Dial(context.Context, *engine.Host, string) (*engine.Port, error) {
 	return nil, errors.ErrUnsupported
 }
 func (counted) Addr() net.Addr { return &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }

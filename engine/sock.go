@@ -40,12 +40,12 @@ const (
 )
 
 // newSocketSession returns a session on a socket, on the next core, not yet attached to
-// its loop.
-func newSocketSession(e *Engine, fd int, remote netip.AddrPort) (*Session, *socketConn) {
+// its loop. l is nil if this side dialed.
+func newSocketSession(e *Engine, l *Listener, fd int, remote netip.AddrPort) (*Session, *socketConn) {
 	c := &socketConn{}
-	c.session = &Session{core: e.nextCore(), remote: remote, throttle: newThrottle(&e.cfg)}
+	c.session = &Session{core: e.nextCore(), remote: remote, listener: l}
 	c.session.conn = c
-	c.session.out.Init(&e.lim)
+	c.session.setLimits(e.limitsOf(l))
 	c.sock = reactor.Conn{FD: fd, Handler: c}
 	c.timer.Owner = c
 	return c.session, c
@@ -59,15 +59,14 @@ func attachTask(arg any) error {
 		unattached(c, errNoSlot)
 		return nil
 	}
-	cfg := &c.core().engine.cfg
 	c.stage = l.firstStage(c.stage)
 	switch {
 	case c.refused:
 		c.startDeadline(deadlineRefusal, refusalTimeout)
 	case c.stage == stageProxyHeader:
-		c.startDeadline(deadlineHandshake, cfg.HandshakeTimeout)
+		c.startDeadline(deadlineHandshake, s.out.limits.HandshakeTimeout)
 	default:
-		c.startDeadline(deadlineSilence, cfg.SniffTimeout)
+		c.startDeadline(deadlineSilence, c.core().engine.cfg.SniffTimeout)
 	}
 	if c.stage == stageUnknown && l.sole() != nil {
 		c.adopt(l.sole())

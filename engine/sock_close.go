@@ -213,7 +213,7 @@ func (c *socketConn) settle() {
 		c.cutHandled()
 		return
 	}
-	s, linger := c.session, c.core().engine.cfg.LingerTimeout
+	s, linger := c.session, c.session.out.limits.LingerTimeout
 	s.out.mu.Lock()
 	if s.phase == phaseDrained && (c.input == inputEnded || linger == 0) {
 		s.phase = phaseEnded
@@ -278,6 +278,7 @@ func neverOpened(c *socketConn) {
 		e.admission.endRefusal()
 		s.core.forget(s)
 		return
+	case s.endAwait(): // its task ends the handshake
 	case s.listener != nil:
 		e.admission.endHandshake()
 	}

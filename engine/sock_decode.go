@@ -64,6 +64,9 @@ func (c *socketConn) decode(b []byte, seen int) (rest []byte) {
 	if c.input >= inputDraining {
 		return nil
 	}
+	if c.stage == stageHandshake && len(b) > 0 && c.session.reading.Load() != 0 {
+		c.backlog |= dueTail // Await has ended the decoding
+	}
 	return b
 }
 
@@ -86,6 +89,11 @@ func (c *socketConn) mustStop(left int) bool {
 // decoded, too.
 func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool) {
 	k := c.session.core
+	if c.stage == stageHandshake {
+		if first := c.session.firstAwaited(); first != nil {
+			return c.decodeFirst(b, seen, first)
+		}
+	}
 	if c.kind == codecPackets {
 		return c.decodePackets(b), false
 	}
@@ -99,7 +107,7 @@ func (c *socketConn) decodeMessages(b []byte, seen int) (rest []byte, more bool)
 	switch {
 	case err != nil:
 		c.endBehindMessages(protocolError(err))
-	case n == 0 && len(rest) > k.engine.lim.MaxMessageSize+maxFrameOverhead:
+	case n == 0 && len(rest) > c.session.out.limits.MaxMessageSize+maxFrameOverhead:
 		c.endBehindMessages(ErrTooLarge)
 	}
 	c.stopIfClosed()
@@ -221,7 +229,7 @@ func aliases(b, p []byte) bool {
 // message.
 func (c *socketConn) decodePackets(b []byte) (rest []byte) {
 	s, k := c.session, c.session.core
-	limit, delivered := k.engine.lim.MaxMessageSize, 0
+	limit, delivered := s.out.limits.MaxMessageSize, 0
 	for !c.mustStop(len(b)) {
 		var size, count int
 		if k.direct() {
@@ -261,7 +269,7 @@ func (c *socketConn) delivered(n int) {
 		c.partialEnds = 0
 	}
 	c.core().stats.messagesIn.Add(uint64(n))
-	if t := c.session.throttle; t != nil && c.stage == stageOpen {
+	if t := c.session.rates(); t != nil && c.stage == stageOpen {
 		t.hold(c, n)
 	}
 }

@@ -25,11 +25,16 @@ func (c *socketConn) adopt(p *streamProtocol) {
 	s := c.session
 	defer c.stopIfClosed()
 	defer s.recoverPanic() // of a custom protocol
-	s.transport = p.stats
+	transport := p.stats
 	if c.tls != nil {
-		s.transport = p.secure
+		transport = p.secure
 	}
-	s.transport.active.Add(1)
+	if c.refused || s.listener.policy.enterProtocol(transport.name) {
+		transport.active.Add(1)
+		s.transport = transport
+	} else if !c.refuse(errMaxOfProtocol, s.remote, true) {
+		return
+	}
 	codec := p.protocol.Accept((*Control)(c))
 	if codec == nil {
 		panic("engine: StreamProtocol.Accept returned no codec")
@@ -44,8 +49,10 @@ func (c *socketConn) adopt(p *streamProtocol) {
 		c.close(s.ending, false) // Goodbye sends the refusal
 	case handshake:
 		c.firstBytes()
-	default:
+	case (*Control)(c).Authorize():
 		c.establish()
+	default:
+		c.firstBytes()
 	}
 }
 

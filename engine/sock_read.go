@@ -78,7 +78,7 @@ func (c *socketConn) read() {
 	}
 	full := n == len(buf)-have
 	c.received(n)
-	if t := c.session.throttle; t != nil {
+	if t := c.session.rates(); t != nil {
 		t.fresh = n
 	}
 	c.process(buf[:have+n], int(c.seen))

@@ -64,7 +64,7 @@ func tailSize(s *Session, codec Codec, t *block) int {
 // unknown or too large.
 func announced(s *Session, codec SizedCodec, b []byte) int {
 	defer s.recoverPanic()
-	if n := codec.Need(b); n > len(b) && n <= s.core.engine.lim.MaxMessageSize+maxFrameOverhead {
+	if n := codec.Need(b); n > len(b) && n <= s.out.limits.MaxMessageSize+maxFrameOverhead {
 		return n
 	}
 	return 0

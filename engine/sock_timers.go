@@ -64,7 +64,7 @@ func (d *deadlines) firstBytes() {
 		return
 	}
 	if d.handshakeEnds == 0 {
-		d.startDeadline(deadlineHandshake, c.core().engine.cfg.HandshakeTimeout)
+		d.startDeadline(deadlineHandshake, c.session.out.limits.HandshakeTimeout)
 		return
 	}
 	d.awaits, d.ends = deadlineHandshake, d.handshakeEnds
@@ -99,7 +99,7 @@ func (d *deadlines) disarm() {
 // idleEnds returns the tick at which the session has been idle for too long, or 0.
 func (d *deadlines) idleEnds() int64 {
 	c := d.timer.Owner
-	if t := c.core().engine.cfg.IdleTimeout; t > 0 && c.stage == stageOpen && c.input < inputDraining && d.awaits != deadlineLinger {
+	if t := c.session.out.limits.IdleTimeout; t > 0 && c.stage == stageOpen && c.input < inputDraining && d.awaits != deadlineLinger {
 		return d.lastRead + ticksOf(t) + 1
 	}
 	return 0
@@ -108,10 +108,10 @@ func (d *deadlines) idleEnds() int64 {
 // resumeAt returns the tick at which the throttle resumes reading; 0 if it has not paused.
 func (d *deadlines) resumeAt() int64 {
 	c := d.timer.Owner
-	if c.session.throttle == nil {
-		return 0
+	if t := c.session.rates(); t != nil {
+		return t.resumeAt
 	}
-	return c.session.throttle.resumeAt
+	return 0
 }
 
 // notePartial starts, moves or ends the deadline of an incomplete message, after
@@ -121,7 +121,7 @@ func (d *deadlines) resumeAt() int64 {
 // would fire too late: onTimer postpones it.
 func (d *deadlines) notePartial(fresh bool) {
 	c := d.timer.Owner
-	within := c.core().engine.cfg.PartialTimeout
+	within := c.session.out.limits.PartialTimeout
 	if within == 0 || c.stage != stageOpen {
 		return
 	}
@@ -150,7 +150,7 @@ func (d *deadlines) onTimer() {
 	c := d.timer.Owner
 	s, now := c.session, c.core().tick
 	if at := d.resumeAt(); at != 0 && at <= now {
-		s.throttle.resumeAt = 0
+		s.rates().resumeAt = 0
 		s.unblockReading(readThrottled)
 	}
 	if d.writeEnds != 0 && d.writeEnds <= now {
@@ -175,7 +175,7 @@ func (d *deadlines) onTimer() {
 	}
 	if d.partialEnds != 0 && d.partialEnds <= now && c.input < inputDraining {
 		if held {
-			d.partialEnds = c.core().deadline(c.core().engine.cfg.PartialTimeout)
+			d.partialEnds = c.core().deadline(c.session.out.limits.PartialTimeout)
 		} else {
 			c.endBehindMessages(ErrPartialTimeout)
 		}
@@ -227,7 +227,7 @@ func (d *deadlines) writeDeadline() {
 	if o := c.outputState(); o < outputFull || o > outputBlocked {
 		return
 	}
-	limit := ticksOf(c.core().engine.cfg.WriteTimeout)
+	limit := ticksOf(c.session.out.limits.WriteTimeout)
 	if moved := c.lastWrite.Load(); moved+limit >= c.core().tick {
 		d.writeEnds = moved + limit + 1
 		return
@@ -241,7 +241,7 @@ func armWriteTask(arg any) error {
 	if c.stage == stageGone {
 		return nil
 	}
-	ends := c.core().deadline(c.core().engine.cfg.WriteTimeout)
+	ends := c.core().deadline(c.session.out.limits.WriteTimeout)
 	c.lastWrite.Store(c.core().tick)
 	if c.writeEnds == 0 {
 		c.writeEnds = ends

@@ -202,7 +202,7 @@ func (w *socketWriter) fullLocked(err error) bool {
 	if w.outputState() == outputFull {
 		return err == unix.EAGAIN
 	}
-	if w.outputState() == outputWriting && w.core().engine.cfg.WriteTimeout > 0 {
+	if w.outputState() == outputWriting && w.session.out.limits.WriteTimeout > 0 {
 		_ = w.core().loop.Trigger(armWriteTask, w.conn())
 	}
 	w.setOutput(outputFull)

@@ -80,7 +80,10 @@ var reasons = [...]struct {
 	{ErrPeerClosed, "peer_closed"},
 	{ErrConnectionLost, "connection_lost"},
 	{ErrShutdown, "shutdown"},
+	{ErrUnauthorized, "unauthorized"},
 	{errMaxSessions, "max_sessions"},
+	{errMaxOfListener, "max_sessions_of_listener"},
+	{errMaxOfProtocol, "max_sessions_of_protocol"},
 	{errMaxPerAddr, "max_sessions_per_addr"},
 	{errMaxHandshakes, "max_handshakes"},
 	{errAcceptRate, "accept_rate"},
@@ -119,8 +122,9 @@ func (c *reasonCounts) addTo(m map[string]uint64) {
 // The reasons in Refused and Closed are the names of the error variables, in lower case:
 // too_large, handshake_timeout, idle_timeout, partial_timeout, write_timeout,
 // slow_consumer, handler_panic, tls_handshake, protocol_error, peer_closed,
-// connection_lost, shutdown, refused, closed; the limits that refuse connections:
-// max_sessions, max_sessions_per_addr, max_handshakes, accept_rate; and other.
+// connection_lost, shutdown, unauthorized, refused, closed; the limits that refuse
+// connections: max_sessions, max_sessions_of_listener, max_sessions_of_protocol,
+// max_sessions_per_addr, max_handshakes, accept_rate; and other.
 type Stats struct {
 	Active           int64             // sessions now, including those in their handshake
 	Accepted         uint64            // connections accepted on stream listeners

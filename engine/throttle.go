@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// throttle limits a session to Config.MessageRate and Config.ByteRate: after input above
+// throttle limits a session to Limits.MessageRate and ByteRate: after input above
 // a rate, it is not read until the rate would have allowed that input. Sessions have one
 // only if a rate is configured.
 type throttle struct {
@@ -18,23 +18,16 @@ type throttle struct {
 	resumeAt int64 // tick at which reading resumes; 0 if it is not stopped
 }
 
-func newThrottle(cfg *Config) *throttle {
-	if cfg.MessageRate == 0 && cfg.ByteRate == 0 {
-		return nil
-	}
-	return new(throttle)
-}
-
 // spend accounts for received messages and bytes, and returns how long not to read.
-func (t *throttle) spend(cfg *Config, messages, bytes int) (wait time.Duration) {
+func (t *throttle) spend(limits *Limits, messages, bytes int) (wait time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	if cfg.MessageRate > 0 {
-		wait = t.messages.spend(now, float64(messages), float64(cfg.MessageRate))
+	if limits.MessageRate > 0 {
+		wait = t.messages.spend(now, float64(messages), float64(limits.MessageRate))
 	}
-	if cfg.ByteRate > 0 {
-		wait = max(wait, t.bytes.spend(now, float64(bytes), float64(cfg.ByteRate)))
+	if limits.ByteRate > 0 {
+		wait = max(wait, t.bytes.spend(now, float64(bytes), float64(limits.ByteRate)))
 	}
 	return wait
 }
@@ -43,7 +36,7 @@ func (t *throttle) spend(cfg *Config, messages, bytes int) (wait time.Duration) 
 // more. On the loop.
 func (t *throttle) hold(c *socketConn, messages int) {
 	s := c.session
-	wait := t.spend(&s.core.engine.cfg, messages, t.fresh)
+	wait := t.spend(s.out.limits, messages, t.fresh)
 	t.fresh = 0
 	if wait == 0 || t.resumeAt != 0 {
 		return

@@ -76,7 +76,7 @@ func (t *tlsLayer) decrypt() {
 		buf, have := c.readTarget(c.session, c.codec)
 		n, err := t.open(buf[have:])
 		if n > 0 {
-			if th := c.session.throttle; th != nil {
+			if th := c.session.rates(); th != nil {
 				th.fresh += n
 			}
 			c.process(buf[:have+n], int(c.seen))

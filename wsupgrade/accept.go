@@ -26,9 +26,15 @@ func (c *codec) accept(ctl control, b []byte, seen int) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	request := &lazyRequest{head: bytes.Clone(b[:n])}
+	ctl.SetValue(requestKey{}, request)
+	if !ctl.Authorize() {
+		return 0, nil // it comes again
+	}
 	if err := ctl.SendControl(x.response); err != nil {
 		return 0, err
 	}
+	c.proto.keepRequest(ctl, request)
 	c.enter(r)
 	ctl.Establish()
 	return n, nil
@@ -59,7 +65,8 @@ func (x *exchange) release() {
 // upgrade writes the response to the request to x, and returns the requested route,
 // or a *HandshakeError.
 func (x *exchange) upgrade(p *Protocol, request []byte) (r route, err error) {
-	if err := checkHead(request); err != nil {
+	origin, host, err := checkHead(request)
+	if err != nil {
 		return route{}, err
 	}
 	x.request.Reset(request)
@@ -70,8 +77,11 @@ func (x *exchange) upgrade(p *Protocol, request []byte) (r route, err error) {
 		},
 		OnHeader: refuseBody,
 	}.Upgrade(x)
-	if err != nil {
+	switch {
+	case err != nil:
 		return route{}, refusalOf(err)
+	case !p.admitsOrigin(origin, host):
+		return route{}, errOrigin
 	}
 	return r, nil
 }

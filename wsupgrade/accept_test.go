@@ -40,7 +40,7 @@ func TestAcceptExample(t *testing.T) {
 // with neither.
 func TestAcceptLeavesNegotiationOut(t *testing.T) {
 	s := &fakeSession{}
-	o := feed(t, serverCodec(), s, edit(request("/ws"), "Origin: http://example.com",
+	o := feed(t, serverCodec(), s, edit(request("/ws"), "Origin: http://server.example.com",
 		"Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"))
 	if o.err != nil || s.established != 1 {
 		t.Fatal(o.err)
@@ -81,8 +81,8 @@ func TestAcceptTolerates(t *testing.T) {
 	for name, head := range map[string][]byte{
 		"token list":     edit(request("/ws"), "Connection: Upgrade", "Connection: keep-alive, upgrade"),
 		"other case":     edit(request("/ws"), "Upgrade: websocket", "uPGRADE: WebSocket"),
-		"no origin":      edit(request("/ws"), "Origin: http://example.com\r\n", ""),
-		"empty body":     edit(request("/ws"), "Origin: http://example.com", "Content-Length: 0"),
+		"no origin":      edit(request("/ws"), "Origin: http://server.example.com\r\n", ""),
+		"empty body":     edit(request("/ws"), "Origin: http://server.example.com", "Content-Length: 0"),
 		"no white space": edit(request("/ws"), "Host: ", "Host:"),
 		"long cookie":    edit(request("/ws"), "Origin: ", "Cookie: "+strings.Repeat("a", 10<<10)),
 	} {
@@ -110,9 +110,9 @@ func TestAcceptRefuses(t *testing.T) {
 		"HTTP/2.0":           {edit(good, "HTTP/1.1", "HTTP/2.0"), http.StatusHTTPVersionNotSupported},
 		"no version at all":  {edit(good, " HTTP/1.1", ""), http.StatusBadRequest},
 		"POST":               {edit(good, "GET", "POST"), http.StatusMethodNotAllowed},
-		"POST with a body":   {edit(edit(good, "GET", "POST"), "Origin: http://example.com", "Content-Length: 4"), http.StatusMethodNotAllowed},
-		"GET with a body":    {edit(good, "Origin: http://example.com", "Content-Length: 4"), http.StatusBadRequest},
-		"chunked":            {edit(good, "Origin: http://example.com", "transfer-encoding: chunked"), http.StatusBadRequest},
+		"POST with a body":   {edit(edit(good, "GET", "POST"), "Origin: http://server.example.com", "Content-Length: 4"), http.StatusMethodNotAllowed},
+		"GET with a body":    {edit(good, "Origin: http://server.example.com", "Content-Length: 4"), http.StatusBadRequest},
+		"chunked":            {edit(good, "Origin: http://server.example.com", "transfer-encoding: chunked"), http.StatusBadRequest},
 		"no host":            {edit(good, "Host: server.example.com\r\n", ""), http.StatusBadRequest},
 		"no upgrade":         {edit(good, "Upgrade: websocket\r\n", ""), http.StatusBadRequest},
 		"other upgrade":      {edit(good, "Upgrade: websocket", "Upgrade: h2c"), http.StatusBadRequest},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/internal/testkit"
 )
@@ -16,6 +17,9 @@ type idleSession struct{}
 
 func (idleSession) SendControl([]byte) error { return nil }
 func (idleSession) Establish()               {}
+func (idleSession) SetValue(any, any)        {}
+func (idleSession) Authorize() bool          { return true }
+func (idleSession) Session() *engine.Session { return nil }
 
 // decodeAll takes everything in b and returns how many messages it held. b is
 // spoiled: masks are removed in place.

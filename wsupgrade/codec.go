@@ -36,7 +36,10 @@ var (
 // so that a codec can be tested, and fuzzed, without an engine.
 type control interface {
 	SendControl(frame []byte) error
+	SetValue(key, v any)
+	Authorize() bool
 	Establish()
+	Session() *engine.Session
 }
 
 // newServerCodec returns the codec of an accepted connection, before its upgrade

@@ -29,6 +29,9 @@ var errResponseTooLarge = fmt.Errorf("%w: handshake response above %d bytes", en
 // ended; otherwise engine.ErrConnectionLost with conn's error.
 func (p *Protocol) Connect(ctx context.Context, conn net.Conn, addr string, limits engine.Limits) (
 	codec engine.Codec, rest []byte, err error) {
+	if p.invalid != nil {
+		return nil, nil, p.invalid
+	}
 	if len(p.routes) == 0 {
 		return nil, nil, errors.New("wsupgrade: a Protocol without a path can't dial")
 	}

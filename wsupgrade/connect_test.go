@@ -70,7 +70,7 @@ func TestConnect(t *testing.T) {
 			t.Errorf("upgrade: %v", err)
 		}
 	})
-	c, rest, err := New(Plain("/echo"), Packets("/ws")).Connect(t.Context(), conn, "example.com:8001", *testLimits())
+	c, rest, err := New(Config{Plain: []string{"/echo", "/ws"}}).Connect(t.Context(), conn, "example.com:8001", *testLimits())
 	if err != nil {
 		t.Fatal(err)
 	}

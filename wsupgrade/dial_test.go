@@ -89,7 +89,7 @@ func TestDialForeignServer(t *testing.T) {
 	client.message = func(_ *engine.Session, m *framing.Message) { replies <- m.Clone() }
 	e := engine.New(engine.Config{Handler: client})
 	defer e.Close()
-	s, err := e.Dial(t.Context(), hs.Listener.Addr().String(), wsupgrade.New(wsupgrade.Plain("/any")))
+	s, err := e.Dial(t.Context(), hs.Listener.Addr().String(), wsupgrade.New(wsupgrade.Config{Plain: []string{"/any"}}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (r *recorder) OnClose(_ *engine.Session, reason error) { r.reasons <- reaso
 // and /echo (plain), and returns it with its address.
 func startWS(t testing.TB, cfg engine.Config) (*engine.Engine, string) {
 	t.Helper()
-	return serve.Start(t, cfg, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
+	return serve.Start(t, cfg, engine.Packets(), wsupgrade.New(wsupgrade.Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}))
 }
 
 // echoInEachDispatch runs f against an echo server in each dispatch mode.
@@ -377,7 +377,7 @@ func TestListenRefusesUnreachableWebSocket(t *testing.T) {
 	}{
 		"two WebSockets":       {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), wsupgrade.Path("/b")}, false},
 		"behind a catch-all":   {[]engine.Protocol{lines, wsupgrade.Path("/a")}, false},
-		"two paths":            {[]engine.Protocol{wsupgrade.Path("/a", wsupgrade.Plain("/b")), engine.Packets()}, true},
+		"two paths":            {[]engine.Protocol{wsupgrade.New(wsupgrade.Config{Packets: []string{"/a"}, Plain: []string{"/b"}}), engine.Packets()}, true},
 		"in front of lines":    {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), lines}, true},
 		"packets in front too": {[]engine.Protocol{engine.Packets(), wsupgrade.Path("/a"), lines}, true},
 	} {

@@ -19,7 +19,7 @@ func ExamplePath() {
 	e := engine.New(engine.Config{Handler: engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
 		_ = s.Reply(m, m.Payload)
 	})})
-	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
+	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.New(wsupgrade.Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -95,8 +95,11 @@ var refusals = []struct {
 func appendRefusal(dst []byte, reason error) []byte {
 	status, text := http.StatusInternalServerError, ""
 	var refused *HandshakeError
+	var refusal *engine.Refusal
 	if errors.As(reason, &refused) {
 		status, text = refused.Status, refused.Reason
+	} else if errors.As(reason, &refusal) {
+		status, text = refusal.Status, cutReason(refusal.Reason)
 	} else {
 		for _, r := range refusals {
 			if errors.Is(reason, r.reason) {

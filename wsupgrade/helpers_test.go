@@ -35,12 +35,17 @@ func (s *fakeSession) SendControl(frame []byte) error {
 	return nil
 }
 
-func (s *fakeSession) Establish() { s.established++ }
+func (s *fakeSession) Establish()               { s.established++ }
+func (s *fakeSession) SetValue(any, any)        {}
+func (s *fakeSession) Authorize() bool          { return true }
+func (s *fakeSession) Session() *engine.Session { return nil }
 
 func testLimits() *engine.Limits { return &engine.Limits{MaxMessageSize: testLimit} }
 
 // serverCodec returns a codec that waits for a request; openCodec one after it.
-func serverCodec() *codec { return newServerCodec(Path("/ws", Plain("/echo")), testLimits()) }
+func serverCodec() *codec {
+	return newServerCodec(New(Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}), testLimits())
+}
 
 func openCodec(plain bool) *codec {
 	c := serverCodec()
@@ -56,7 +61,7 @@ func clientCodec(plain bool) *codec {
 func request(path string) []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n"+
 		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
-		"Origin: http://example.com\r\nSec-WebSocket-Version: 13\r\n\r\n", path)
+		"Origin: http://server.example.com\r\nSec-WebSocket-Version: 13\r\n\r\n", path)
 }
 
 // frameBytes encodes a frame with gobwas's own writer, masked with a fixed key

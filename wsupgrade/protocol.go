@@ -5,18 +5,23 @@
 package wsupgrade
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/engine"
 )
 
 // Protocol is the WebSocket protocol with the paths that it serves. It is immutable
-// and may serve any number of listeners and dials at once. Make it by Path or New.
+// and may serve any number of listeners and dials at once. Make it by New or Path.
 // The zero Protocol has no path, so it refuses every request with HTTP 404 and
 // can't dial.
 type Protocol struct {
-	routes []route
+	config  Config
+	routes  []route
+	invalid error // the error of the Config
 }
 
 var _ engine.StreamProtocol = (*Protocol)(nil)
@@ -27,62 +32,88 @@ type route struct {
 	plain bool // a message is an application's bytes, not a packet
 }
 
-// Option is a setting of a Protocol.
-type Option func(*Protocol)
+// Config configures a Protocol. At least one path is required. New copies it, but the
+// slices must not be changed.
+//
+// A path starts with a slash, and is plain ASCII without '?', '#', '%' and spaces. It
+// is compared byte by byte with a request's percent-decoded path. No path may be given
+// twice.
+type Config struct {
+	// Packets are the paths on which every binary message is exactly one packet
+	// (framing.Packet, docs/WIRE.md section 1). A text message there ends the session
+	// with close code 1003, and a binary message that isn't one packet with 1007.
+	Packets []string
 
-// Packets adds a path on which every binary message is exactly one packet
-// (framing.Packet, docs/WIRE.md section 1). A text message there ends the
-// session with close code 1003, and a binary message that isn't one packet with
-// 1007.
-func Packets(path string) Option {
-	return func(p *Protocol) { p.add(route{path: path}) }
+	// Plain are the paths on which every WebSocket message is one OneWay Message with
+	// ID 0, in both directions. Message.Text is set for text messages, which must be
+	// valid UTF-8 in both directions, and not for binary messages. Session.Reply
+	// answers in the kind of its message, Session.Send sends binary messages; send text
+	// with Session.SendMessage and Message.Text, which sessions of other protocols
+	// ignore.
+	Plain []string
+
+	// Origins are the origins of web pages that may connect, besides those of the
+	// request's own host: "https://example.com", "https://*.example.com" for all its
+	// subdomains, or "*" for every page. A request without an Origin header, which
+	// comes from no browser, is always accepted. Others get HTTP 403. (RFC 6455 section
+	// 10.2.)
+	Origins []string
+
+	// KeepURL and KeepHeaders select what RequestOf returns of a request after OnOpen:
+	// the URL and the Host; and the header fields of these names. By default nothing is
+	// kept, so that an idle session stays small.
+	KeepURL     bool
+	KeepHeaders []string
 }
 
-// Plain adds a path on which every WebSocket message is one OneWay Message with ID
-// 0, in both directions. Message.Text is set for text messages, which must be valid
-// UTF-8 in both directions, and not for binary messages. Session.Send sends binary
-// messages; send text with Session.SendMessage and Message.Text, which sessions of other
-// protocols ignore.
-func Plain(path string) Option {
-	return func(p *Protocol) { p.add(route{path: path, plain: true}) }
-}
-
-// Path is New with Packets(path) as its first option.
-func Path(path string, opts ...Option) *Protocol {
-	p := new(Protocol)
-	Packets(path)(p)
-	return p.apply(opts)
-}
-
-// New returns a protocol that serves the paths of opts; there must be at least one.
-// A dialing session requests the first of them. Paths are compared byte by byte
-// with a request's percent-decoded path. New panics, as http.Handle does, if it is
-// given no path, a path twice, or a path that does not start with a slash, contains
-// '?', '#', '%', a space or a control character, or isn't ASCII.
-func New(opts ...Option) *Protocol {
-	return new(Protocol).apply(opts)
-}
-
-func (p *Protocol) apply(opts []Option) *Protocol {
-	for _, opt := range opts {
-		opt(p)
+// New returns the protocol for Engine.Listen and Engine.Dial. A dialing session requests
+// the first path, of Packets if there are any. If cfg is invalid, Listen and Dial return
+// the error of Validate.
+func New(cfg Config) *Protocol {
+	p := &Protocol{config: cfg, invalid: cfg.Validate()}
+	for _, path := range cfg.Packets {
+		p.routes = append(p.routes, route{path: path})
 	}
-	if len(p.routes) == 0 {
-		panic("wsupgrade: a Protocol needs a path")
+	for _, path := range cfg.Plain {
+		p.routes = append(p.routes, route{path: path, plain: true})
 	}
 	return p
 }
 
-func (p *Protocol) add(r route) {
-	bad := func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("?#%", c) }
-	if !strings.HasPrefix(r.path, "/") || strings.ContainsFunc(r.path, bad) {
-		panic(fmt.Sprintf("wsupgrade: path %q must start with a slash and be plain ASCII without ?, # and %%", r.path))
+// Path is New for one path that carries packets.
+func Path(path string) *Protocol { return New(Config{Packets: []string{path}}) }
+
+// Validate returns an error that names the first invalid field, or nil.
+func (c *Config) Validate() error {
+	paths := slices.Concat(c.Packets, c.Plain)
+	if len(paths) == 0 {
+		return errors.New("wsupgrade: a Config needs a path")
 	}
-	if _, ok := p.find(r.path); ok {
-		panic(fmt.Sprintf("wsupgrade: path %q is given twice", r.path))
+	bad := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("?#%", r) }
+	for i, path := range paths {
+		if !strings.HasPrefix(path, "/") || strings.ContainsFunc(path, bad) {
+			return fmt.Errorf("wsupgrade: path %q must start with a slash and be plain ASCII without ?, # and %%", path)
+		}
+		if slices.Contains(paths[:i], path) {
+			return fmt.Errorf("wsupgrade: path %q is given twice", path)
+		}
 	}
-	p.routes = append(p.routes, r)
+	for _, origin := range c.Origins {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
+			return fmt.Errorf("wsupgrade: Config.Origins: %q is no origin such as https://example.com", origin)
+		}
+	}
+	for _, name := range c.KeepHeaders {
+		if name == "" || strings.ContainsFunc(name, notToken) {
+			return fmt.Errorf("wsupgrade: Config.KeepHeaders: %q is no header name", name)
+		}
+	}
+	return nil
 }
+
+// Validate returns the error of the Config. Listen calls it.
+func (p *Protocol) Validate() error { return p.invalid }
 
 // find returns the route of a decoded request path.
 func (p *Protocol) find(path string) (route, bool) {

@@ -75,10 +75,11 @@ func methodStart(b []byte) bool {
 }
 
 // checkHead checks the parts of a whole request head that ws.Upgrader does not: the
-// form of the header lines, and the headers that may appear only once.
-func checkHead(head []byte) error {
+// form of the header lines, and the headers that may appear only once. It returns the
+// values of Origin and Host.
+func checkHead(head []byte) (origin, host string, err error) {
 	_, lines, _ := bytes.Cut(head[:len(head)-len("\r\n")], []byte("\r\n"))
-	var hosts, keys, versions int
+	var hosts, keys, versions, origins int
 	for len(lines) > 0 {
 		var line []byte
 		line, lines, _ = bytes.Cut(lines, []byte("\r\n"))
@@ -86,25 +87,29 @@ func checkHead(head []byte) error {
 		// RFC 9112 section 5.1: "No whitespace is allowed between the field
 		// name and colon"; section 5.2 lets a server refuse folded lines.
 		if !ok || len(name) == 0 || bytes.ContainsFunc(name, notToken) || !isText(value) {
-			return errHeaderLine
+			return "", "", errHeaderLine
 		}
 		switch {
 		case strings.EqualFold(string(name), "Host"):
 			hosts++
+			host = string(bytes.Trim(value, " \t"))
+		case strings.EqualFold(string(name), "Origin"):
+			origins++
+			origin = string(bytes.Trim(value, " \t"))
 		case strings.EqualFold(string(name), "Sec-WebSocket-Version"):
 			versions++
 		case strings.EqualFold(string(name), "Sec-WebSocket-Key"):
 			if keys++; !isKey(bytes.Trim(value, " \t")) {
-				return errBadKey
+				return "", "", errBadKey
 			}
 		}
 	}
 	// RFC 9112 section 3.2 for Host; RFC 6455 sections 11.3.1 and 11.3.5: the
 	// header "MUST NOT appear more than once in an HTTP request".
-	if hosts > 1 || keys > 1 || versions > 1 {
-		return errHeaderTwice
+	if hosts > 1 || keys > 1 || versions > 1 || origins > 1 {
+		return "", "", errHeaderTwice
 	}
-	return nil
+	return origin, host, nil
 }
 
 // isKey reports whether v is a key as RFC 6455 section 4.1 requires it: "a nonce

@@ -91,7 +91,7 @@ func TestCheckHead(t *testing.T) {
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTEy\r\n":                                                               errBadKey, // 18 bytes
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: a\r\nSec-WebSocket-Extensions: b\r\n": nil,
 	} {
-		if err := checkHead([]byte(start + lines + "\r\n")); !errors.Is(err, want) {
+		if _, _, err := checkHead([]byte(start + lines + "\r\n")); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", lines, err, want)
 		}
 	}

@@ -29,7 +29,7 @@ func TestForeignClientOverTLS(t *testing.T) {
 			})})
 			defer e.Close()
 			l, err := e.Listen("127.0.0.1:0", engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(),
-				wsupgrade.New(wsupgrade.Plain("/any")))
+				wsupgrade.New(wsupgrade.Config{Plain: []string{"/any"}}))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -82,7 +82,9 @@ func streamProtocols(opts options) []engine.Protocol {
 	if opts.framer != nil {
 		return append(p, engine.Framed(opts.framer))
 	}
-	return append(p, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")))
+	return append(p, engine.Packets(), wsupgrade.New(wsupgrade.Config{
+		Packets: []string{"/ws"}, Plain: []string{"/echo"}, Origins: []string{"*"}, // its clients are pages from anywhere
+	}))
 }
 
 // endpoints are the URLs that the listener at addr serves, separated by spaces.

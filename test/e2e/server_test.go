@@ -20,7 +20,7 @@ import (
 // shutdown must succeed, and returns the engine and host:port.
 func startEngine(t *testing.T, cfg engine.Config) (*engine.Engine, string) {
 	t.Helper()
-	e, addr := serve.Start(t, cfg, engine.Packets(), wsupgrade.Path("/ws", wsupgrade.Plain("/echo")),
+	e, addr := serve.Start(t, cfg, engine.Packets(), wsupgrade.New(wsupgrade.Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}),
 		quicbridge.QUIC(quicbridge.Config{}))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
