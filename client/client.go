@@ -152,7 +152,7 @@ func (c *Client) Err() error {
 // WithHandler's callbacks, but not from those of an engine's Handler. Another call
 // only waits. Close always returns nil; use Err for the reason.
 func (c *Client) Close() error {
-	c.session.Close()
+	_ = c.session.Close()
 	<-c.done
 	<-c.gone
 	return nil

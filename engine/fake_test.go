@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -58,6 +59,8 @@ type fakeLink struct {
 func (l *fakeLink) Send(*framing.Message) error                         { return nil }
 func (l *fakeLink) SendContext(context.Context, *framing.Message) error { return nil }
 func (l *fakeLink) Flush()                                              { l.flushes.Add(1) }
+func (l *fakeLink) RemoteAddr() netip.AddrPort                          { return netip.AddrPort{} }
+func (l *fakeLink) TLS() *tls.ConnectionState                           { return nil }
 func (l *fakeLink) PauseReading(p bool) {
 	if l.onPause != nil {
 		l.onPause(p)

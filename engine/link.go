@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -41,7 +42,7 @@ func openLink(h *Host, link Link, info OpenInfo) (*Port, error) {
 		s.listener = nil
 	}
 	s.setLimits(e.limitsOf(s.listener))
-	c := &linkConn{link: link, session: s, local: info.Local, tls: info.TLS}
+	c := &linkConn{link: link, session: s, local: info.Local}
 	s.conn = c
 	err := c.authorize(info.Context)
 	if info.Admitted {
@@ -52,7 +53,7 @@ func openLink(h *Host, link Link, info OpenInfo) (*Port, error) {
 	}
 	if err != nil {
 		h.release(&info)
-		if err != ErrShutdown && err != ErrClosed {
+		if !errors.Is(err, ErrClosed) {
 			e.countRefused(err, info.Remote, h.listener)
 		}
 		return nil, err
@@ -104,9 +105,7 @@ func (c *linkConn) authorize(parent context.Context) error {
 	defer cancel()
 	h := newHandshake(s)
 	err := guardedAwait(ctx, func(ctx context.Context) error { return h.authorize(ctx) })
-	if p, ok := err.(*PanicError); ok {
-		s.notePanic(p)
-	}
+	s.noteIfPanic(err)
 	return err
 }
 
@@ -244,8 +243,11 @@ func (c *linkConn) callbackLock() *callbackLock { return c.lock }
 // localAddr implements connection.
 func (c *linkConn) localAddr() netip.AddrPort { return c.local }
 
+// remoteAddr implements connection.
+func (c *linkConn) remoteAddr() netip.AddrPort { return c.link.RemoteAddr() }
+
 // tlsState implements connection.
-func (c *linkConn) tlsState() *tls.ConnectionState { return c.tls }
+func (c *linkConn) tlsState() *tls.ConnectionState { return c.link.TLS() }
 
 // callbackLock serializes the callbacks of a link's session in Inline dispatch: the
 // Transport's goroutines run OnMessage themselves, and the loop runs OnOpen and OnClose.

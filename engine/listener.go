@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -79,6 +80,15 @@ const (
 // a callback.
 func (e *Engine) Listen(addr string, protocols ...Protocol) (*Listener, error) {
 	return e.ListenWith(ListenConfig{Addr: addr}, protocols...)
+}
+
+// ListenAndServe is Listen and Serve: it serves protocols at addr until ctx ends.
+func (e *Engine) ListenAndServe(ctx context.Context, addr string, protocols ...Protocol) error {
+	if _, err := e.Listen(addr, protocols...); err != nil {
+		_ = e.Close()
+		return err
+	}
+	return e.Serve(ctx)
 }
 
 // ListenWith is Listen with a handler, an Authorizer and limits for the listener.
@@ -269,20 +279,21 @@ func (l *Listener) Path() string {
 	return name
 }
 
-// Close stops accepting. Sessions continue. It does not wait (see Done); a second call
-// does nothing.
-func (l *Listener) Close() {
+// Close stops accepting. Sessions continue. It returns nil and does not wait (see Done); a
+// second call does nothing.
+func (l *Listener) Close() error {
 	if !l.closed.CompareAndSwap(false, true) {
-		return
+		return nil
 	}
 	for _, ep := range l.endpoints {
 		ep.StopAccepting()
 	}
 	if len(l.streams) == 0 {
 		l.setDone()
-		return
+		return nil
 	}
 	_ = l.engine.acceptor.Trigger(closeListenerTask, l)
+	return nil
 }
 
 // Done returns a channel that is closed when the listener has accepted its last
@@ -298,7 +309,7 @@ func (e *Engine) stopAccepting() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, l := range e.listeners {
-		l.Close()
+		_ = l.Close()
 	}
 }
 

@@ -177,6 +177,14 @@ type Link interface {
 	// transport's own flow control stops the peer; false makes it continue. The engine
 	// calls it for Session.Pause and the rates; a full ring blocks Deliver instead.
 	PauseReading(paused bool)
+
+	// RemoteAddr returns the peer's present address, which may change in a QUIC migration
+	// (RFC 9000 section 9), for Session.RemoteAddr. The zero AddrPort means that of
+	// OpenInfo. The limits of addresses count that of OpenInfo.
+	RemoteAddr() netip.AddrPort
+
+	// TLS returns the state of the connection's TLS, for Session.TLS; nil without it.
+	TLS() *tls.ConnectionState
 }
 
 // Host is the engine's interface for a Transport.
@@ -194,10 +202,6 @@ type OpenInfo struct {
 	Remote netip.AddrPort // the peer's address; zero if it has none
 	Local  netip.AddrPort // this side's address; zero if it is unknown
 	Dialed bool           // whether this side opened the connection
-
-	// TLS is the state of the connection's TLS, for Session.TLS; nil without it. The
-	// engine keeps it.
-	TLS *tls.ConnectionState
 
 	// Context ends when the connection does. Authorizers get a context that is derived
 	// from it. Nil means one that does not end.

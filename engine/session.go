@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -70,6 +71,8 @@ type connection interface {
 	// run them; else it is nil.
 	callbackLock() *callbackLock
 	localAddr() netip.AddrPort
+	// remoteAddr returns the peer's address if it may have changed, else the zero AddrPort.
+	remoteAddr() netip.AddrPort
 	tlsState() *tls.ConnectionState
 }
 
@@ -89,8 +92,9 @@ func (s *Session) ID() ID { return s.id }
 func (s *Session) Engine() *Engine { return s.core.engine }
 
 // Transport returns the name of the session's protocol: "tcp" for packets and framings
-// over TCP, "unix" over a Unix socket, "tls" over TLS; "ws", "wss", "quic"; the name of a
-// custom protocol, with "+tls" appended over TLS; "unknown" before it is known.
+// over TCP, "unix" over a Unix socket, "tls" over TLS; "ws" for WebSocket over TCP and Unix
+// sockets, "wss" over TLS; "quic"; the name of a custom protocol, with "+tls" appended over
+// TLS; "unknown" before the first bytes have decided.
 func (s *Session) Transport() string {
 	if s.transport == nil {
 		return "unknown"
@@ -98,15 +102,20 @@ func (s *Session) Transport() string {
 	return s.transport.name
 }
 
-// RemoteAddr returns the peer's address; the zero AddrPort if it has none.
-func (s *Session) RemoteAddr() netip.AddrPort { return s.remote }
+// RemoteAddr returns the peer's address; the zero AddrPort if it has none. Over QUIC it is
+// the present one after a migration.
+func (s *Session) RemoteAddr() netip.AddrPort {
+	if addr := s.conn.remoteAddr(); addr.IsValid() {
+		return addr
+	}
+	return s.remote
+}
 
 // LocalAddr returns this side's address; the zero AddrPort if it has none, and on a
 // stream socket after the session has ended.
 func (s *Session) LocalAddr() netip.AddrPort { return s.conn.localAddr() }
 
-// TLS returns the state of the session's TLS connection; nil for a session without TLS
-// and for a Transport's session.
+// TLS returns the state of the session's TLS connection; nil for a session without TLS.
 func (s *Session) TLS() *tls.ConnectionState { return s.conn.tlsState() }
 
 // Dialed reports whether this side opened the connection.
@@ -170,8 +179,11 @@ func (s *Session) sendPayload(payload []byte, send func(m *framing.Message) erro
 
 // Close ends the session: queued bytes are written, then the protocol's close is sent,
 // then the connection ends, all within Config.LingerTimeout. OnClose gets ErrClosed, and
-// OnMessage is not called any more. Close returns at once; a second call does nothing.
-func (s *Session) Close() { s.conn.close(ErrClosed, false) }
+// OnMessage is not called any more. Close returns nil at once; a second call does nothing.
+func (s *Session) Close() error {
+	s.conn.close(ErrClosed, false)
+	return nil
+}
 
 // CloseWith is Close with a reason, which OnClose gets and from which the protocol
 // derives its close code. A nil reason means ErrClosed.
@@ -299,6 +311,14 @@ func (s *Session) recoverPanic() {
 
 // newPanicError must be called in the deferred function that recovered v.
 func newPanicError(v any) *PanicError { return &PanicError{Value: v, Stack: debug.Stack()} }
+
+// noteIfPanic calls notePanic if err is a panic.
+func (s *Session) noteIfPanic(err error) {
+	var p *PanicError
+	if errors.As(err, &p) {
+		s.notePanic(p)
+	}
+}
 
 // notePanic counts and logs a panic. Without out.mu: the logger may be third-party code.
 func (s *Session) notePanic(err *PanicError) {

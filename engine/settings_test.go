@@ -36,6 +36,7 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 		proofs map[string]proof
 	}{
 		{engine.Config{}, configProofs},
+		{engine.ListenConfig{}, listenProofs},
 		{engine.SocketOptions{}, socketProofs},
 		{engine.TLSConfig{}, tlsProofs},
 		{engine.CertSource{}, certSourceProofs},
@@ -49,6 +50,7 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 
 var configProofs = map[string]proof{
 	"Handler":            {test: "TestRequestGetsResponseInAnyCut", why: "nobody else answers"},
+	"Authorize":          {test: "TestAuthorizeRefuses", why: "nothing else refuses"},
 	"Dispatch":           {check: checkDispatch},
 	"Cores":              {check: checkCores},
 	"Logger":             {test: "TestTLSSelfSignedIsWarnedOf", why: "it reads the log"},
@@ -110,6 +112,19 @@ var certSourceProofs = map[string]proof{
 	"KeyFile":  {check: checkCertSourceFiles},
 	"CertPEM":  {test: "TestTLSServerNames", why: "clients that name them must see them"},
 	"KeyPEM":   {test: "TestTLSServerNames", why: "no handshake succeeds without the key"},
+}
+
+var listenProofs = map[string]proof{
+	"Addr":             {test: "TestListenConfigIsChecked", why: "an invalid address must fail"},
+	"Handler":          {test: "TestListenerHandler", why: "the engine's handler answers otherwise"},
+	"Authorize":        {test: "TestListenerAuthorize", why: "nothing else refuses"},
+	"MaxSessions":      {test: "TestListenerMaxSessions", why: "nothing else bounds them"},
+	"MaxSessionsOf":    {test: "TestListenerMaxSessionsOf", why: "nothing else bounds them"},
+	"MaxMessageSize":   {test: "TestListenerLimits", why: "the engine's is larger"},
+	"HandshakeTimeout": {test: "TestListenerLimits", why: "the default is longer than the test waits"},
+	"IdleTimeout":      {test: "TestListenerLimits", why: "there is none otherwise"},
+	"MessageRate":      {test: "TestListenerLimits", why: "there is none otherwise"},
+	"ByteRate":         {test: "TestListenerLimits", why: "there is none otherwise"},
 }
 
 // checkDispatch: only workers take records from a ring.

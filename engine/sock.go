@@ -139,6 +139,9 @@ func (c *socketConn) localAddr() netip.AddrPort {
 	return a
 }
 
+// remoteAddr implements connection.
+func (*socketConn) remoteAddr() netip.AddrPort { return netip.AddrPort{} }
+
 // callbackLock implements connection: only the consumer runs callbacks.
 func (c *socketConn) callbackLock() *callbackLock { return nil }
 

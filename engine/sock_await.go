@@ -60,11 +60,14 @@ func (c *Control) Await(f func(ctx context.Context) error) bool {
 	return false
 }
 
-// guardedAwait calls f, and returns its panic as an error.
+// guardedAwait calls f, and returns its panic as an error. After the end of ctx any result
+// is too late.
 func guardedAwait(ctx context.Context, f func(ctx context.Context) error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = newPanicError(v)
+		} else if ctx.Err() != nil {
+			err = ErrHandshakeTimeout
 		}
 	}()
 	return f(ctx)
@@ -83,9 +86,7 @@ func awaitedTask(arg any) error {
 	s := c.session
 	x := s.extras()
 	x.await, x.first = awaitingDone, nil
-	if p, ok := a.err.(*PanicError); ok {
-		s.notePanic(p)
-	}
+	s.noteIfPanic(a.err)
 	switch h, ok := c.codec.(Handshaker); {
 	case c.stage == stageGone:
 		s.core.engine.admission.endHandshake() // neverOpened has left it to us

@@ -2,6 +2,8 @@ package quicbridge
 
 import (
 	"context"
+	"crypto/tls"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,6 +84,15 @@ func newConn(q *quic.Conn, config *Config, limits *engine.Limits) *conn {
 	}
 	return c
 }
+
+// TLS implements engine.Link.
+func (c *conn) TLS() *tls.ConnectionState {
+	state := c.quic.ConnectionState().TLS
+	return &state
+}
+
+// RemoteAddr implements engine.Link.
+func (c *conn) RemoteAddr() netip.AddrPort { return addrPort(c.quic.RemoteAddr()) }
 
 // run serves the connection. It blocks until the connection has ended and its
 // goroutines have returned. Then it calls release, if not nil, and reports the end

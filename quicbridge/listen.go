@@ -154,7 +154,7 @@ func (e *endpoint) open(q *quic.Conn) {
 		return
 	}
 	c := newConn(q, &e.protocol.config, &e.limits)
-	port, err := e.host.Open(c, engine.OpenInfo{Remote: a.remote, Local: addrPort(q.LocalAddr()), Admitted: true})
+	port, err := e.host.Open(c, engine.OpenInfo{Remote: a.remote, Local: addrPort(q.LocalAddr()), Admitted: true, Context: q.Context()})
 	if err != nil {
 		code := closeCode(err)
 		_ = q.CloseWithError(code, codeText[code])

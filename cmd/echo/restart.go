@@ -142,7 +142,7 @@ func awaitReady(ctx context.Context, pipe *os.File) error {
 // last session has ended, after opts.drainTimeout, or when ctx ends.
 func (s *server) retire(ctx context.Context) {
 	_ = s.stream.SetUnlinkOnClose(false) // it fails only for true
-	s.stream.Close()
+	_ = s.stream.Close()
 	<-s.stream.Done() // otherwise a connection could be accepted and then lost
 	// QUIC's port can't be shared: the sooner it is free the better.
 	if s.quic != nil {
