@@ -131,7 +131,10 @@ func TestAuthorizeCountsAsHandshake(t *testing.T) {
 		}})
 	first := dial(t, addr)
 	_, _ = first.Read(make([]byte, 1)) // it ends by the timeout
+	_ = first.Close()
+	waitFor(t, "the session to be gone", func() bool { return e.Stats().Active == 0 })
 	second := dial(t, addr)
+	_, _ = second.Write(ping)
 	if n, err := second.Read(make([]byte, 1)); n > 0 || err == nil {
 		t.Error("admitted")
 	}

@@ -18,7 +18,6 @@ type linkConn struct {
 	link      Link
 	session   *Session
 	local     netip.AddrPort
-	tls       *tls.ConnectionState            // nil without TLS
 	lock      *callbackLock                   // Inline; nil in Workers dispatch
 	message   atomic.Pointer[framing.Message] // Inline: the message of the running callback, or nil; written under lock
 	replies   *replyBuffer                    // Inline: for replies to message, or nil; under lock

@@ -375,9 +375,10 @@ func TestListenRefusesUnreachableWebSocket(t *testing.T) {
 		protocols []engine.Protocol
 		legal     bool
 	}{
-		"two WebSockets":       {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), wsupgrade.Path("/b")}, false},
-		"behind a catch-all":   {[]engine.Protocol{lines, wsupgrade.Path("/a")}, false},
-		"two paths":            {[]engine.Protocol{wsupgrade.New(wsupgrade.Config{Packets: []string{"/a"}, Plain: []string{"/b"}}), engine.Packets()}, true},
+		"two WebSockets":     {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), wsupgrade.Path("/b")}, false},
+		"behind a catch-all": {[]engine.Protocol{lines, wsupgrade.Path("/a")}, false},
+		"two paths": {[]engine.Protocol{wsupgrade.New(wsupgrade.Config{Packets: []string{"/a"}, Plain: []string{"/b"}}),
+			engine.Packets()}, true},
 		"in front of lines":    {[]engine.Protocol{wsupgrade.Path("/a"), engine.Packets(), lines}, true},
 		"packets in front too": {[]engine.Protocol{engine.Packets(), wsupgrade.Path("/a"), lines}, true},
 	} {

@@ -52,7 +52,8 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%q found %+v", path, r)
 		}
 	}
-	if p := New(Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}); p.routes[0] != (route{path: "/ws"}) || p.routes[1] != (route{path: "/echo", plain: true}) {
+	p = New(Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}})
+	if p.routes[0] != (route{path: "/ws"}) || p.routes[1] != (route{path: "/echo", plain: true}) {
 		t.Errorf("Path made %+v", p.routes)
 	}
 }
