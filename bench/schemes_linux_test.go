@@ -22,7 +22,7 @@ import (
 func serveSchemes(t *testing.T) (e *engine.Engine, addr, socket string) {
 	t.Helper()
 	e, addr = serve.Start(t, engine.Config{Handler: serve.Echo}, engine.Packets(), wsupgrade.Path("/ws"),
-		engine.TLS(engine.TLSConfig{SelfSigned: true}), quicbridge.QUIC(quicbridge.Config{}))
+		engine.TLS(engine.TLSConfig{SelfSigned: true}), quicbridge.QUIC())
 	// The path of a socket is limited to about 100 bytes, and t.TempDir may be longer.
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {

@@ -17,7 +17,7 @@ func BenchmarkRequest(b *testing.B) {
 	for _, transport := range transports {
 		b.Run(transport, func(b *testing.B) {
 			e := engine.New(engine.Config{Handler: serve.Echo, Cores: 1})
-			l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
+			l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC())
 			if err != nil {
 				b.Fatal(err)
 			}

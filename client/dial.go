@@ -67,7 +67,7 @@ func (t *target) protocol(o *options) engine.Protocol {
 	case "wss":
 		return engine.DialTLS(wsupgrade.Path(t.path), o.tls)
 	case "quic":
-		return quicbridge.QUIC(quicbridge.Config{TLS: o.tls})
+		return quicbridge.New(quicbridge.Config{TLS: o.tls})
 	default:
 		return engine.Packets()
 	}

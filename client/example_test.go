@@ -21,7 +21,7 @@ func upperCase() (addr string, stop func()) {
 			log.Print(err)
 		}
 	})})
-	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
+	l, err := e.Listen("127.0.0.1:0", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC())
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func newServer(t *testing.T, h engine.Handler, cfg engine.Config) *server {
 	for transport, protocol := range map[string]engine.Protocol{
 		"tcp":  engine.Packets(),
 		"ws":   wsupgrade.Path("/ws"),
-		"quic": quicbridge.QUIC(quicbridge.Config{TLS: testTLS().server}),
+		"quic": quicbridge.New(quicbridge.Config{TLS: testTLS().server}),
 	} {
 		l, err := srv.engine.Listen("127.0.0.1:0", protocol)
 		if err != nil {

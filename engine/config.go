@@ -180,11 +180,12 @@ type Limits struct {
 	PartialTimeout   time.Duration      // of an incomplete message; 0 means none
 	WriteTimeout     time.Duration      // without progress; 0 means none
 	MaxHandshakes    int                // an engine; negative means no bound
-	MessageRate      int                // messages a second of a session; 0 means no bound
-	ByteRate         int                // bytes a second of a session; 0 means no bound
 
 	MaxSessionsPerAddr int // of one remote IP address; 0 means no bound
 	AcceptRate         int // connections a second; 0 means no bound
+
+	// The engine keeps these: messages and bytes a second of a session; 0 means no bound.
+	messageRate, byteRate int
 
 	engine *Engine // counts dropped messages; nil in tests of an Outbox alone
 }
@@ -285,8 +286,8 @@ func (c *Config) limits() Limits {
 		PartialTimeout:   c.PartialTimeout,
 		WriteTimeout:     c.WriteTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
-		MessageRate:      c.MessageRate,
-		ByteRate:         c.ByteRate,
+		messageRate:      c.MessageRate,
+		byteRate:         c.ByteRate,
 
 		MaxSessionsPerAddr: c.MaxSessionsPerAddr,
 		AcceptRate:         c.AcceptRate,

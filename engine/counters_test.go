@@ -102,7 +102,7 @@ func (d *driven) obey(s *engine.Session, m *framing.Message) {
 func drive(t *testing.T, seen moves, cfg engine.Config) *driven {
 	d := &driven{t: t, seen: seen, gate: make(chan struct{})}
 	cfg.Handler = engine.HandlerFunc(d.obey)
-	d.Engine, d.addr = serve(t, cfg, engine.Packets(), quicbridge.QUIC(quicbridge.Config{}))
+	d.Engine, d.addr = serve(t, cfg, engine.Packets(), quicbridge.QUIC())
 	return d
 }
 

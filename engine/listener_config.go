@@ -94,8 +94,8 @@ func (p *policy) set(e *Engine, cfg *ListenConfig) error {
 	override(&p.limits.MaxMessageSize, cfg.MaxMessageSize)
 	override(&p.limits.HandshakeTimeout, cfg.HandshakeTimeout)
 	override(&p.limits.IdleTimeout, cfg.IdleTimeout)
-	override(&p.limits.MessageRate, cfg.MessageRate)
-	override(&p.limits.ByteRate, cfg.ByteRate)
+	override(&p.limits.messageRate, cfg.MessageRate)
+	override(&p.limits.byteRate, cfg.ByteRate)
 	p.sessions.max = int64(max(cfg.MaxSessions, 0))
 	for name, most := range cfg.MaxSessionsOf {
 		if most <= 0 {

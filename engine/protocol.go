@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/netip"
 
@@ -196,6 +197,18 @@ type Host struct {
 
 // Limits returns the limits of the host's sessions, with every default filled in.
 func (h *Host) Limits() Limits { return *h.engine.limitsOf(h.listener) }
+
+// Logger returns the engine's logger; never nil.
+func (h *Host) Logger() *slog.Logger { return h.engine.cfg.Logger }
+
+// TLS returns the TLS protocol of the listener, whose certificates a Transport with TLS of
+// its own should use; nil if the listener has none.
+func (h *Host) TLS() *TLSProtocol {
+	if h.listener == nil {
+		return nil
+	}
+	return h.listener.tls
+}
 
 // OpenInfo describes a connection that becomes a session.
 type OpenInfo struct {

@@ -16,7 +16,7 @@ type extra struct {
 // setLimits sets the session's limits, before it is published.
 func (s *Session) setLimits(limits *Limits) {
 	s.out.Init(limits)
-	if limits.MessageRate > 0 || limits.ByteRate > 0 {
+	if limits.messageRate > 0 || limits.byteRate > 0 {
 		s.extra.Store(&extra{throttle: new(throttle)})
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// throttle limits a session to Limits.MessageRate and ByteRate: after input above
+// throttle limits a session to Config.MessageRate and ByteRate: after input above
 // a rate, it is not read until the rate would have allowed that input. Sessions have one
 // only if a rate is configured.
 type throttle struct {
@@ -23,11 +23,11 @@ func (t *throttle) spend(limits *Limits, messages, bytes int) (wait time.Duratio
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	if limits.MessageRate > 0 {
-		wait = t.messages.spend(now, float64(messages), float64(limits.MessageRate))
+	if limits.messageRate > 0 {
+		wait = t.messages.spend(now, float64(messages), float64(limits.messageRate))
 	}
-	if limits.ByteRate > 0 {
-		wait = max(wait, t.bytes.spend(now, float64(bytes), float64(limits.ByteRate)))
+	if limits.byteRate > 0 {
+		wait = max(wait, t.bytes.spend(now, float64(bytes), float64(limits.byteRate)))
 	}
 	return wait
 }

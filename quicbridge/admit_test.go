@@ -100,7 +100,7 @@ func TestHazard13HandshakeBound(t *testing.T) {
 	// begins a handshake that its client has given up: that takes the whole
 	// timeout.
 	e := engine.New(engine.Config{Handler: echo, MaxHandshakes: most, SniffTimeout: -1, HandshakeTimeout: 4 * time.Second})
-	l, err := e.Listen("127.0.0.1:0", engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(), QUIC(Config{}))
+	l, err := e.Listen("127.0.0.1:0", engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(), New(Config{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/engine"
@@ -13,12 +14,15 @@ import (
 // certificates.
 var errNoCertificate = errors.New("quicbridge: Config.TLS has no certificate")
 
+// errNoTLS is returned by Listen on other addresses than loopback.
+var errNoTLS = errors.New("quicbridge: no certificate: set Config.TLS or SelfSigned, or give Listen engine.TLS")
+
 // serverTLS returns the TLS configuration of a listener. It selects by the client's
 // ALPN. If the client offers millrace/1, that is selected. A client without ALPN is
 // a msgtrans peer. Any other handshake fails with the alert
 // no_application_protocol; the listener continues.
-func (p *Protocol) serverTLS() (*tls.Config, error) {
-	base, err := p.certificates()
+func (p *Protocol) serverTLS(host *engine.Host, local net.IP) (*tls.Config, error) {
+	base, err := p.certificates(host, local)
 	if err != nil {
 		return nil, err
 	}
@@ -70,20 +74,28 @@ func withALPN(base *tls.Config, protos ...string) *tls.Config {
 	return c
 }
 
-// certificates returns Config.TLS, or a configuration with the development
-// certificate if there is none.
-func (p *Protocol) certificates() (*tls.Config, error) {
+// certificates returns Config.TLS, the configuration of the listener's TLS protocol, or
+// one with the development certificate.
+func (p *Protocol) certificates(host *engine.Host, local net.IP) (*tls.Config, error) {
 	if own := p.config.TLS; own != nil {
 		if len(own.Certificates) == 0 && own.GetCertificate == nil && own.GetConfigForClient == nil {
 			return nil, errNoCertificate
 		}
 		return own, nil
 	}
+	if shared := host.TLS(); shared != nil {
+		return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return shared.ServerConfig(), nil // which Reload may change
+		}}, nil
+	}
+	if !p.config.SelfSigned && !local.IsLoopback() {
+		return nil, errNoTLS
+	}
 	development := engine.TLS(engine.TLSConfig{SelfSigned: true})
 	if err := development.Validate(); err != nil {
 		return nil, fmt.Errorf("quicbridge: %w", err)
 	}
-	p.config.Logger.Warn("quicbridge: Config.TLS is not set; serving with a development certificate that no client can verify")
+	host.Logger().Warn("quicbridge: serving with a development certificate that no client can verify; set Config.TLS, or give Listen engine.TLS")
 	return development.ServerConfig(), nil
 }
 

@@ -273,7 +273,7 @@ func TestCloseFromACallback(t *testing.T) {
 			Handler: engine.HandlerFunc(func(s *engine.Session, _ *framing.Message) { returned <- s.Engine().Close() })}, Config{})
 		client := engine.New(engine.Config{Handler: engine.HandlerFunc(func(*engine.Session, *framing.Message) {})})
 		defer func() { _ = client.Close() }()
-		s, err := client.Dial(t.Context(), srv.addr, QUIC(Config{TLS: trust(t)}))
+		s, err := client.Dial(t.Context(), srv.addr, New(Config{TLS: trust(t)}))
 		if err != nil {
 			t.Fatal(err)
 		}

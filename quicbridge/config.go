@@ -3,7 +3,6 @@ package quicbridge
 import (
 	"crypto/tls"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/millrace/millrace/engine"
@@ -44,11 +43,15 @@ type Config struct {
 	// NextProtos and MinVersion in its own copies. It does not write to TLS; the
 	// caller must not change it later.
 	//
-	// With nil, Listen uses a development certificate for localhost, 127.0.0.1 and
-	// ::1, which is made in memory once a process, and logs a warning. With nil,
-	// Dial verifies the server by the system's roots and the dialed host name.
+	// With nil, Listen uses the certificates of the listener's engine.TLS protocol, if
+	// it has one. If not, it uses a development certificate for localhost, 127.0.0.1
+	// and ::1, which is made in memory once a process, and logs a warning; but only on
+	// a loopback address or with SelfSigned. With nil, Dial verifies the server by the system's roots and the dialed host name.
 	// Verification is off only if the caller sets InsecureSkipVerify here.
 	TLS *tls.Config
+
+	// SelfSigned allows the development certificate on any address.
+	SelfSigned bool
 
 	// MaxStreams is how many bidirectional streams a peer may have open at the
 	// same time on one connection. Default 100; 1 to 10,000.
@@ -89,10 +92,6 @@ type Config struct {
 	// 16 MiB; 1 MiB to 1 GiB; or twice the buffer of a message of
 	// engine.Config.MaxMessageSize, if that is more.
 	ReadMemory int
-
-	// Logger receives rare events: the development certificate, a failed listening
-	// socket. Nil means slog.Default().
-	Logger *slog.Logger
 }
 
 // Validate returns an error that names the first field out of its bounds, or nil.
@@ -140,9 +139,6 @@ func (c Config) withDefaults() Config {
 		c.KeepAlive = DefaultKeepAlive
 	case c.KeepAlive < 0:
 		c.KeepAlive = 0
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
 	}
 	return c
 }

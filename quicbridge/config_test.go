@@ -43,10 +43,10 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%+v: %v, want an error about %s", c.bad, err, c.field)
 		}
 		e := engine.New(engine.Config{Handler: echo})
-		if _, err := e.Listen("127.0.0.1:0", QUIC(c.bad)); err == nil {
+		if _, err := e.Listen("127.0.0.1:0", New(c.bad)); err == nil {
 			t.Errorf("Listen took %+v", c.bad)
 		}
-		if _, err := e.Dial(t.Context(), "127.0.0.1:1", QUIC(c.bad)); err == nil || !strings.Contains(err.Error(), c.field) {
+		if _, err := e.Dial(t.Context(), "127.0.0.1:1", New(c.bad)); err == nil || !strings.Contains(err.Error(), c.field) {
 			t.Errorf("Dial took %+v: %v", c.bad, err)
 		}
 		_ = e.Close()
@@ -196,22 +196,55 @@ func TestConfigMaxWindow(t *testing.T) {
 	}
 }
 
-// TestConfigLogger: the development certificate isn't used silently, and one's
-// own is no reason to warn.
-func TestConfigLogger(t *testing.T) {
+// TestDevelopmentCertificateIsWarnedOf: it isn't used silently, one's own is no reason to
+// warn, and other addresses than loopback need a request for it.
+func TestDevelopmentCertificateIsWarnedOf(t *testing.T) {
 	var log bytes.Buffer
-	logger := slog.New(slog.NewTextHandler(&log, nil))
+	cfg := engine.Config{Handler: echo, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	certificate := developmentCertificate(t)
-	serve(t, engine.Config{Handler: echo}, Config{Logger: logger, TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}})
+	serve(t, cfg, Config{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}})
 	if log.Len() > 0 {
 		t.Fatalf("logged %s", log.String())
 	}
-	before := slog.Default()
-	slog.SetDefault(logger) // a nil Logger is the default one
-	serve(t, engine.Config{Handler: echo}, Config{})
-	slog.SetDefault(before)
+	serve(t, cfg, Config{})
 	if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "level=WARN") || !strings.Contains(s, "development certificate") {
 		t.Fatalf("logged %q", s)
+	}
+	for _, c := range []struct {
+		addr string
+		cfg  Config
+		ok   bool
+	}{{"127.0.0.1:0", Config{}, true}, {"[::1]:0", Config{}, true}, {":0", Config{}, false}, {":0", Config{SelfSigned: true}, true}} {
+		e := engine.New(cfg)
+		if _, err := e.Listen(c.addr, New(c.cfg)); (err == nil) != c.ok {
+			t.Errorf("%s, %v: %v", c.addr, c.cfg.SelfSigned, err)
+		}
+		_ = e.Close()
+	}
+}
+
+// TestListenerTLS: QUIC serves the certificate of the listener's TLS protocol, and a
+// reloaded one.
+func TestListenerTLS(t *testing.T) {
+	shared := engine.TLS(engine.TLSConfig{SelfSigned: true})
+	e := engine.New(engine.Config{Handler: echo, Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(func() { _ = e.Close() })
+	l, err := e.Listen("127.0.0.1:0", engine.Packets(), shared, QUIC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		q := raw(t, l.Addr().String(), nil, ALPN)
+		got := q.ConnectionState().TLS.PeerCertificates[0].Raw
+		if want := shared.ServerConfig().Certificates[0].Certificate[0]; !bytes.Equal(got, want) {
+			t.Error("another certificate")
+		}
+		if err := shared.Reload(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -263,7 +296,7 @@ func TestConfigTLS(t *testing.T) {
 	}
 	e := engine.New(engine.Config{Handler: echo})
 	defer e.Close()
-	if _, err := e.Listen("127.0.0.1:0", QUIC(Config{TLS: &tls.Config{}})); !errors.Is(err, errNoCertificate) {
+	if _, err := e.Listen("127.0.0.1:0", New(Config{TLS: &tls.Config{}})); !errors.Is(err, errNoCertificate) {
 		t.Errorf("Listen without a certificate: %v", err)
 	}
 	refusing := errors.New("not you")

@@ -123,7 +123,7 @@ func TestDialIPv6(t *testing.T) {
 	_ = probe.Close()
 	e := engine.New(engine.Config{Handler: echo})
 	defer e.Close()
-	l, err := e.Listen("[::1]:0", QUIC(Config{}))
+	l, err := e.Listen("[::1]:0", New(Config{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ type server struct {
 func serve(t testing.TB, ec engine.Config, qc Config) *server {
 	t.Helper()
 	e := engine.New(ec)
-	l, err := e.Listen("127.0.0.1:0", watched{QUIC(qc)})
+	l, err := e.Listen("127.0.0.1:0", watched{New(qc)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func newClient(t testing.TB, ec engine.Config, qc Config) *client {
 		qc.TLS = trust(t)
 	}
 	c.Engine = engine.New(ec)
-	c.protocol = QUIC(qc)
+	c.protocol = New(qc)
 	t.Cleanup(func() { _ = c.Engine.Close() })
 	return c
 }

@@ -40,19 +40,18 @@ type endpoint struct {
 	work       sync.WaitGroup
 }
 
-// Listen implements engine.Transport. Errors: an invalid Config, Config.TLS without
-// a certificate, and those of the socket.
+// Listen implements engine.Transport. Errors: an invalid Config, no certificate, and those of the socket.
 func (p *Protocol) Listen(host *engine.Host, addr string) (engine.Endpoint, error) {
 	if p.invalid != nil {
 		return nil, p.invalid
 	}
-	tlsConfig, err := p.serverTLS()
-	if err != nil {
-		return nil, err
-	}
 	local, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("quicbridge: listen: %w", err)
+	}
+	tlsConfig, err := p.serverTLS(host, local.IP)
+	if err != nil {
+		return nil, err
 	}
 	socket, err := net.ListenUDP("udp", local)
 	if err != nil {
@@ -131,7 +130,7 @@ func (e *endpoint) accept() {
 		q, err := e.listener.Accept(context.Background())
 		if err != nil {
 			if !e.stopped.Load() {
-				e.protocol.config.Logger.Error("quicbridge: the listening socket failed", "addr", e.Addr(), "error", err)
+				e.host.Logger().Error("quicbridge: the listening socket failed", "addr", e.Addr(), "error", err)
 			}
 			return
 		}

@@ -48,12 +48,12 @@ func TestHazard18BindErrors(t *testing.T) {
 	e := engine.New(engine.Config{Handler: echo})
 	defer e.Close()
 	for _, addr := range []string{socket.LocalAddr().String(), "127.0.0.1:nowhere", "no port"} {
-		if _, err := e.Listen(addr, QUIC(Config{})); err == nil {
+		if _, err := e.Listen(addr, New(Config{})); err == nil {
 			t.Errorf("Listen(%q) succeeded", addr)
 		}
 	}
 	var taken *net.OpError
-	if _, err := e.Listen(socket.LocalAddr().String(), QUIC(Config{})); !errors.As(err, &taken) {
+	if _, err := e.Listen(socket.LocalAddr().String(), New(Config{})); !errors.As(err, &taken) {
 		t.Errorf("a taken port gives %v", err)
 	}
 }
@@ -63,7 +63,7 @@ func TestHazard18BindErrors(t *testing.T) {
 func TestListenerClose(t *testing.T) {
 	e := engine.New(engine.Config{Handler: echo})
 	defer e.Close()
-	l, err := e.Listen("127.0.0.1:0", QUIC(Config{}))
+	l, err := e.Listen("127.0.0.1:0", New(Config{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ import (
 
 // Protocol is QUIC as an engine.Transport. One value serves any number of listeners
 // and dialed sessions, from any goroutine. Dialed sessions share one UDP socket per
-// address family. The zero value is not usable; QUIC makes one.
+// address family. The zero value is not usable; New makes one.
 type Protocol struct {
 	config  Config // every default filled in
 	invalid error  // the error of Validate
@@ -42,9 +42,12 @@ type Protocol struct {
 
 var _ engine.Transport = (*Protocol)(nil)
 
-// QUIC returns the protocol for Engine.Listen and Engine.Dial. If cfg is invalid,
-// Listen and Dial return the error of Validate.
-func QUIC(cfg Config) *Protocol {
+// QUIC is New with the default Config.
+func QUIC() *Protocol { return New(Config{}) }
+
+// New returns the protocol for Engine.Listen and Engine.Dial. If cfg is invalid, Listen
+// and Dial return the error of Validate.
+func New(cfg Config) *Protocol {
 	return &Protocol{config: cfg.withDefaults(), invalid: cfg.Validate()}
 }
 

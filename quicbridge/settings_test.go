@@ -38,6 +38,7 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 
 var configProofs = map[string]proof{
 	"TLS":            {test: "TestConfigTLS", why: "a refusal by its callback must count"},
+	"SelfSigned":     {test: "TestDevelopmentCertificateIsWarnedOf", why: "without it Listen must fail"},
 	"MaxStreams":     {test: "TestConfigStreams", why: "the fourth stream must be refused"},
 	"MaxIncomingUni": {test: "TestConfigStreams", why: "the sixth unidirectional stream must be refused"},
 	"IdleTimeout":    {test: "TestConfigIdleTimeout", why: "the default is longer than it waits"},
@@ -45,7 +46,6 @@ var configProofs = map[string]proof{
 	"InitialWindow":  {test: "TestConfigInitialWindow", why: "the default takes less than half a MiB"},
 	"MaxWindow":      {test: "TestConfigMaxWindow", why: "the default takes more than the smaller of its windows"},
 	"ReadMemory":     {test: "TestConfigReadMemory", why: "the default takes more than it allows"},
-	"Logger":         {test: "TestConfigLogger", why: "it reads the log"},
 }
 
 var limitsProofs = map[string]proof{

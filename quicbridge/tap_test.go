@@ -58,7 +58,7 @@ func tap(t *testing.T, ec engine.Config, peer *quic.Config) (*conn, *engine.Sess
 	t.Cleanup(func() { _ = l.Close() })
 	e := engine.New(ec)
 	t.Cleanup(func() { _ = e.Close() })
-	p := &tapped{Protocol: QUIC(Config{TLS: trust(t)})}
+	p := &tapped{Protocol: New(Config{TLS: trust(t)})}
 	session, err := e.Dial(t.Context(), l.Addr().String(), p)
 	if err != nil {
 		t.Fatal(err)

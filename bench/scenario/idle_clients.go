@@ -71,7 +71,7 @@ type quicClients struct {
 func newQUICClients(ctx context.Context, addr string) *quicClients {
 	return &quicClients{
 		ctx: ctx, addr: addr, replies: make(chan []byte, 1),
-		protocol: quicbridge.QUIC(quicbridge.Config{TLS: unverified()}),
+		protocol: quicbridge.New(quicbridge.Config{TLS: unverified()}),
 	}
 }
 

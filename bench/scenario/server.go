@@ -116,7 +116,7 @@ func protocolsOf(transport string) ([]engine.Protocol, error) {
 	case "tls":
 		return []engine.Protocol{engine.TLS(engine.TLSConfig{SelfSigned: true, Required: true}), engine.Packets()}, nil
 	case "quic":
-		return []engine.Protocol{quicbridge.QUIC(quicbridge.Config{})}, nil
+		return []engine.Protocol{quicbridge.QUIC()}, nil
 	default:
 		return nil, fmt.Errorf("no transport %q", transport)
 	}

@@ -124,5 +124,5 @@ func (s *server) serve(ctx context.Context, restarts <-chan os.Signal) error {
 }
 
 func (s *server) quicProtocol() engine.Protocol {
-	return quicbridge.QUIC(quicbridge.Config{TLS: s.opts.quicTLS(), Logger: s.logger})
+	return quicbridge.New(quicbridge.Config{TLS: s.opts.quicTLS(), SelfSigned: true})
 }

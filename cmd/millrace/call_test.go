@@ -16,7 +16,7 @@ import (
 func serveAll(t *testing.T, h engine.Handler) string {
 	t.Helper()
 	_, addr := serve.Start(t, engine.Config{Handler: h, Cores: 1},
-		engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
+		engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC())
 	return addr
 }
 

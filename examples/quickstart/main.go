@@ -8,7 +8,6 @@ import (
 	"syscall"
 
 	"github.com/millrace/millrace/engine"
-	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
@@ -16,10 +15,10 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	echo := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, m.Payload) })
+	echo := engine.HandlerFunc(func(s *engine.Session, m *engine.Message) { _ = s.Reply(m, m.Payload) })
 	e := engine.New(engine.Config{Handler: echo})
-	e.Listen("127.0.0.1:8001", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC(quicbridge.Config{}))
-	if err := e.Serve(ctx); err != nil { // an error of Listen, or sessions that were cut at the end
+	err := e.ListenAndServe(ctx, "127.0.0.1:8001", engine.Packets(), wsupgrade.Path("/ws"), quicbridge.QUIC())
+	if err != nil { // Listen failed, or sessions were cut at the end
 		log.Fatal(err)
 	}
 }

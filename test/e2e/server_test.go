@@ -21,7 +21,7 @@ import (
 func startEngine(t *testing.T, cfg engine.Config) (*engine.Engine, string) {
 	t.Helper()
 	e, addr := serve.Start(t, cfg, engine.Packets(), wsupgrade.New(wsupgrade.Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}),
-		quicbridge.QUIC(quicbridge.Config{}))
+		quicbridge.QUIC())
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()

@@ -67,7 +67,7 @@ func startServer(t *testing.T, r *run, dispatch engine.Dispatch) *server {
 	l, err := e.Listen("127.0.0.1:0",
 		engine.TLS(engine.TLSConfig{CertPEM: certPEM, KeyPEM: keyPEM}),
 		wsupgrade.Path("/ws"), engine.Packets(),
-		quicbridge.QUIC(quicbridge.Config{
+		quicbridge.New(quicbridge.Config{
 			TLS:        &tls.Config{Certificates: []tls.Certificate{pair}},
 			MaxStreams: maxStreams, InitialWindow: quicWindow, MaxWindow: quicWindow,
 		}))
