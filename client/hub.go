@@ -52,7 +52,7 @@ func join() *hub {
 
 func newHub() *hub {
 	h := &hub{}
-	h.mux = mux.New(router{h}, mux.Options{})
+	h.mux = mux.New(router{h}, mux.Config{})
 	cfg := engine.Config{
 		Handler:     h.mux,
 		Dispatch:    engine.Inline,

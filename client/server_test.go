@@ -41,7 +41,7 @@ type server struct {
 func newServer(t *testing.T, h engine.Handler, cfg engine.Config) *server {
 	t.Helper()
 	srv := &server{
-		mux:    mux.New(h, mux.Options{}),
+		mux:    mux.New(h, mux.Config{}),
 		addr:   map[string]string{},
 		opened: make(chan *engine.Session, 100),
 	}

@@ -36,6 +36,7 @@ const (
 	DefaultHandshakeTimeout = 10 * time.Second // of a session until it is open
 	DefaultLingerTimeout    = 3 * time.Second  // from Close to the end of the connection
 	DefaultShutdownTimeout  = 4 * time.Second  // of Serve, after its context has ended
+	DefaultPongTimeout      = 10 * time.Second // from a ping to its answer
 	DefaultPartialTimeout   = 30 * time.Second // of an incomplete message
 	DefaultWriteTimeout     = 60 * time.Second // without progress
 	DefaultMaxSessions      = 1 << 20          // an engine
@@ -119,6 +120,17 @@ type Config struct {
 	// means never. Its resolution is 50 ms.
 	IdleTimeout time.Duration
 
+	// PingInterval makes the engine ask whether a silent peer is still there: after so
+	// much time without a byte from it, it sends the protocol's ping (WebSocket, RFC 6455
+	// section 5.5.2), and ends the session with ErrPongTimeout if nothing arrives within
+	// PongTimeout. A protocol without a ping gets TCP's keep-alive probes instead
+	// (RFC 9293 section 3.8.4), whose failure is ErrConnectionLost; QUIC its own PING
+	// frames, whose failure is ErrIdleTimeout. So a peer that is silent but alive stays,
+	// also with an IdleTimeout above PingInterval. 0 means no pings. The resolution is 50
+	// ms, and a second for TCP. PongTimeout is 10 s by default, and needs a PingInterval.
+	PingInterval time.Duration
+	PongTimeout  time.Duration
+
 	// PartialTimeout ends a session with ErrPartialTimeout if its peer has begun a
 	// message and, within this time, neither completed it nor sent at least 16 KiB
 	// more of it. Time in which the engine does not read is not counted. Default 30 s;
@@ -178,6 +190,8 @@ type Limits struct {
 	IdleTimeout      time.Duration      // 0 means none
 	LingerTimeout    time.Duration      // 0 means not to wait
 	PartialTimeout   time.Duration      // of an incomplete message; 0 means none
+	PingInterval     time.Duration      // without a byte from the peer; 0 means no pings
+	PongTimeout      time.Duration      // from a ping to its answer
 	WriteTimeout     time.Duration      // without progress; 0 means none
 	MaxHandshakes    int                // an engine; negative means no bound
 
@@ -203,6 +217,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("engine: Config.OutboxSoftMark %d is negative", c.OutboxSoftMark)
 	case c.IdleTimeout < 0:
 		return fmt.Errorf("engine: Config.IdleTimeout %v is negative", c.IdleTimeout)
+	case c.PingInterval < 0:
+		return fmt.Errorf("engine: Config.PingInterval %v is negative", c.PingInterval)
+	case c.PongTimeout < 0 || c.PongTimeout > 0 && c.PingInterval == 0:
+		return fmt.Errorf("engine: Config.PongTimeout %v needs a PingInterval, and must not be negative", c.PongTimeout)
 	case c.MaxSessionsPerAddr < 0:
 		return fmt.Errorf("engine: Config.MaxSessionsPerAddr %d is negative", c.MaxSessionsPerAddr)
 	case c.AcceptRate < 0:
@@ -248,6 +266,9 @@ func (c Config) withDefaults() Config {
 	setDuration(&c.HandshakeTimeout, DefaultHandshakeTimeout)
 	setDuration(&c.PartialTimeout, DefaultPartialTimeout)
 	setDuration(&c.WriteTimeout, DefaultWriteTimeout)
+	if c.PingInterval > 0 {
+		setDuration(&c.PongTimeout, DefaultPongTimeout)
+	}
 	setInt(&c.MaxSessions, DefaultMaxSessions)
 	setInt(&c.MaxHandshakes, DefaultMaxHandshakes)
 	setDuration(&c.SniffTimeout, DefaultSniffTimeout)
@@ -284,6 +305,8 @@ func (c *Config) limits() Limits {
 		IdleTimeout:      c.IdleTimeout,
 		LingerTimeout:    c.LingerTimeout,
 		PartialTimeout:   c.PartialTimeout,
+		PingInterval:     c.PingInterval,
+		PongTimeout:      c.PongTimeout,
 		WriteTimeout:     c.WriteTimeout,
 		MaxHandshakes:    c.MaxHandshakes,
 		messageRate:      c.MessageRate,

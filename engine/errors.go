@@ -27,6 +27,10 @@ var (
 	// ErrIdleTimeout: no bytes arrived for Config.IdleTimeout.
 	ErrIdleTimeout = errors.New("engine: idle timeout")
 
+	// ErrPongTimeout: the peer sent nothing for Config.PingInterval, and did not answer a
+	// ping within Config.PongTimeout.
+	ErrPongTimeout = errors.New("engine: pong timeout")
+
 	// ErrPartialTimeout: the peer did not complete a message within
 	// Config.PartialTimeout.
 	ErrPartialTimeout = errors.New("engine: partial message timeout")
@@ -123,7 +127,7 @@ func Retryable(err error) bool {
 	}
 	for _, e := range [...]error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.ETIMEDOUT,
 		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ENOENT, // no Unix socket of that name
-		ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout, ErrPartialTimeout,
+		ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout, ErrPongTimeout, ErrPartialTimeout,
 		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout} {
 		if errors.Is(err, e) {
 			return true

@@ -63,6 +63,8 @@ var configProofs = map[string]proof{
 	"HandshakeTimeout":   {check: checkHandshakeTimeout},
 	"SniffTimeout":       {check: checkSniffTimeout},
 	"IdleTimeout":        {test: "TestIdleTimeout", why: "by default no session ends so"},
+	"PingInterval":       {test: "TestPings", why: "nothing else asks"},
+	"PongTimeout":        {test: "TestPings", why: "the default is longer than the test waits"},
 	"PartialTimeout":     {test: "TestPartialTimeout", why: "the default is longer than it waits"},
 	"WriteTimeout":       {test: "TestWriteTimeout", why: "the default is longer than it waits"},
 	"MaxSessions":        {test: "TestMaxSessions", why: "the fourth session must be refused"},

@@ -78,6 +78,7 @@ func (c *socketConn) establish() {
 	}
 	c.lastRead = s.core.deadline(0)
 	c.startDeadline(deadlineNone, 0)
+	c.keepAlive()
 	s.transport.opened.Add(1)
 	c.post(dueOpen)
 }

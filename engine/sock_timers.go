@@ -15,6 +15,7 @@ type deadlines struct {
 	partialEnds   int64 // the incomplete message must be complete, or have grown
 	partialSize   int32 // its size when partialEnds was set
 	awaits        deadline
+	pinged        bool  // a ping was sent since lastRead
 	ends          int64 // the deadline that awaits describes
 	handshakeEnds int64 // the deadline of the handshake, set at the peer's first byte
 	writeEnds     int64 // the peer must have accepted bytes
@@ -39,7 +40,7 @@ const partialGrowth = 16 << 10
 // received accounts for n bytes that were read.
 func (d *deadlines) received(n int) {
 	k := d.timer.Owner.core()
-	d.lastRead = k.tick
+	d.lastRead, d.pinged = k.tick, false
 	k.stats.bytesIn.Add(uint64(n))
 }
 
@@ -75,7 +76,7 @@ func (d *deadlines) firstBytes() {
 func (d *deadlines) arm() {
 	c := d.timer.Owner
 	next := int64(0)
-	for _, at := range [...]int64{d.ends, d.idleEnds(), d.resumeAt(), d.writeEnds, d.partialEnds} {
+	for _, at := range [...]int64{d.ends, d.idleEnds(), d.pingEnds(), d.resumeAt(), d.writeEnds, d.partialEnds} {
 		if at != 0 && (next == 0 || at < next) {
 			next = at
 		}
@@ -172,6 +173,9 @@ func (d *deadlines) onTimer() {
 		} else {
 			c.endBehindMessages(ErrIdleTimeout)
 		}
+	}
+	if at := d.pingEnds(); at != 0 && at <= now {
+		d.ping(held)
 	}
 	if d.partialEnds != 0 && d.partialEnds <= now && c.input < inputDraining {
 		if held {

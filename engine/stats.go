@@ -71,6 +71,7 @@ var reasons = [...]struct {
 	{ErrTooLarge, "too_large"},
 	{ErrHandshakeTimeout, "handshake_timeout"},
 	{ErrIdleTimeout, "idle_timeout"},
+	{ErrPongTimeout, "pong_timeout"},
 	{ErrPartialTimeout, "partial_timeout"},
 	{ErrWriteTimeout, "write_timeout"},
 	{ErrSlowConsumer, "slow_consumer"},
@@ -120,7 +121,7 @@ func (c *reasonCounts) addTo(m map[string]uint64) {
 // Stats is a snapshot of an engine's counters, which start when the engine is made.
 //
 // The reasons in Refused and Closed are the names of the error variables, in lower case:
-// too_large, handshake_timeout, idle_timeout, partial_timeout, write_timeout,
+// too_large, handshake_timeout, idle_timeout, pong_timeout, partial_timeout, write_timeout,
 // slow_consumer, handler_panic, tls_handshake, protocol_error, peer_closed,
 // connection_lost, shutdown, unauthorized, refused, closed; the limits that refuse
 // connections: max_sessions, max_sessions_of_listener, max_sessions_of_protocol,

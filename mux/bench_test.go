@@ -36,7 +36,7 @@ func BenchmarkRequest(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer server.Close()
-	x := New(nil, Options{})
+	x := New(nil, Config{})
 	dialer := engine.New(engine.Config{Handler: x, Dispatch: engine.Inline, Cores: 1})
 	defer dialer.Close()
 	s, err := dialer.Dial(b.Context(), l.Addr().String(), engine.Packets())

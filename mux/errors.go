@@ -12,7 +12,7 @@ import (
 // Errors of a request, besides the context's error and the session's close reason
 // (the Err variables of package engine). Compare them with errors.Is.
 var (
-	// ErrTooManyPending: Options.MaxPending requests already wait on this session.
+	// ErrTooManyPending: Config.MaxPending requests already wait on this session.
 	// Nothing was sent.
 	ErrTooManyPending = errors.New("mux: too many requests are pending on this session")
 

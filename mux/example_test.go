@@ -13,7 +13,7 @@ import (
 // A server asks its client: with a Mux on both sides, either may.
 func ExampleMux_Request() {
 	sessions := make(chan *engine.Session, 1)
-	asks := mux.New(engine.HandlerFuncs{Open: func(s *engine.Session) { sessions <- s }}, mux.Options{})
+	asks := mux.New(engine.HandlerFuncs{Open: func(s *engine.Session) { sessions <- s }}, mux.Config{})
 	server := engine.New(engine.Config{Handler: asks})
 	l, err := server.Listen("127.0.0.1:0", engine.Packets())
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 // DefaultMaxPending is how many requests may wait on one session at the same time.
 const DefaultMaxPending = 65_536
 
-// Options are a Mux's settings. The zero value means all defaults.
-type Options struct {
+// Config configures a Mux. The zero value means all defaults.
+type Config struct {
 	// MaxPending is how many requests may wait for their responses on one session
 	// at the same time; more fail with ErrTooManyPending. 0 means
 	// DefaultMaxPending. If it is negative, every request returns the error of
@@ -22,9 +22,9 @@ type Options struct {
 }
 
 // Validate reports the first field that is out of its bounds.
-func (o *Options) Validate() error {
-	if o.MaxPending < 0 {
-		return fmt.Errorf("mux: Options.MaxPending %d is negative", o.MaxPending)
+func (c *Config) Validate() error {
+	if c.MaxPending < 0 {
+		return fmt.Errorf("mux: Config.MaxPending %d is negative", c.MaxPending)
 	}
 	return nil
 }
@@ -39,8 +39,8 @@ func (o *Options) Validate() error {
 // dropped and counted.
 type Mux struct {
 	next    engine.Handler // read only
-	options Options        // read only
-	invalid error          // the error of Options.Validate; read only
+	config  Config         // read only
+	invalid error          // the error of Config.Validate; read only
 
 	creating sync.Mutex // held while a session gets its table
 	dropped  atomic.Uint64
@@ -50,13 +50,13 @@ var _ engine.Handler = (*Mux)(nil)
 
 // New returns a Mux that forwards to next. With a nil next, other messages are
 // ignored.
-func New(next engine.Handler, options Options) *Mux {
+func New(next engine.Handler, cfg Config) *Mux {
 	if next == nil {
 		next = engine.HandlerFuncs{}
 	}
-	x := &Mux{next: next, options: options, invalid: options.Validate()}
-	if options.MaxPending == 0 {
-		x.options.MaxPending = DefaultMaxPending
+	x := &Mux{next: next, config: cfg, invalid: cfg.Validate()}
+	if cfg.MaxPending == 0 {
+		x.config.MaxPending = DefaultMaxPending
 	}
 	return x
 }

@@ -45,7 +45,7 @@ func TestNextHandler(t *testing.T) {
 // tables of their own.
 func TestTablesOfSeveralMuxes(t *testing.T) {
 	p := newPair(t, pairConfig{})
-	a, b := New(nil, Options{}), New(nil, Options{})
+	a, b := New(nil, Config{}), New(nil, Config{})
 	first, second := a.table(p.dialed), b.table(p.dialed)
 	if first == second {
 		t.Error("two muxes share a table")
@@ -70,7 +70,7 @@ func TestIdleSessionHasNoTable(t *testing.T) {
 func TestPassThroughAllocations(t *testing.T) {
 	p := newPair(t, pairConfig{})
 	var messages int
-	x := New(engine.HandlerFunc(func(*engine.Session, *framing.Message) { messages++ }), Options{})
+	x := New(engine.HandlerFunc(func(*engine.Session, *framing.Message) { messages++ }), Config{})
 	m := &framing.Message{Type: framing.Request, Payload: []byte("x")}
 	unknown := &framing.Message{Type: framing.Response, ID: 1}
 	allocs := testing.AllocsPerRun(1000, func() {

@@ -40,7 +40,7 @@ func (x *Mux) RequestMessage(ctx context.Context, s *engine.Session, m *framing.
 	}
 	t := x.table(s)
 	c := newCall(m)
-	id, err := t.add(c, s.NextID, x.options.MaxPending)
+	id, err := t.add(c, s.NextID, x.config.MaxPending)
 	if err != nil {
 		c.free()
 		return nil, err

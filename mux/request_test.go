@@ -279,7 +279,7 @@ func TestRequestOverMuxLine(t *testing.T) {
 
 func TestMaxPending(t *testing.T) {
 	got := make(keeper, 3)
-	p := newPair(t, pairConfig{server: got, options: Options{MaxPending: 2}})
+	p := newPair(t, pairConfig{server: got, options: Config{MaxPending: 2}})
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
@@ -301,10 +301,10 @@ func TestMaxPending(t *testing.T) {
 }
 
 func TestMaxPendingDefaultAndBounds(t *testing.T) {
-	if n := New(nil, Options{}).options.MaxPending; n != DefaultMaxPending {
+	if n := New(nil, Config{}).cfg.MaxPending; n != DefaultMaxPending {
 		t.Errorf("default MaxPending %d, want %d", n, DefaultMaxPending)
 	}
-	x := New(nil, Options{MaxPending: -1})
+	x := New(nil, Config{MaxPending: -1})
 	if _, err := x.Request(t.Context(), nil, nil); err == nil {
 		t.Error("a negative MaxPending is no error")
 	}

@@ -26,7 +26,7 @@ type pairConfig struct {
 	client, server engine.Handler // the next handlers of the muxes
 	dispatch       engine.Dispatch
 	listen, dial   engine.Protocol
-	options        Options // of both muxes
+	options        Config // of both muxes
 }
 
 // newPair connects two engines on loopback.

@@ -155,6 +155,11 @@ func (c *Config) quicConfig(limits *engine.Limits) *quic.Config {
 	if limits.IdleTimeout > 0 {
 		idle = min(idle, limits.IdleTimeout)
 	}
+	var keepAlive time.Duration
+	if ping := limits.PingInterval; ping > 0 {
+		idle = min(idle, ping+limits.PongTimeout)
+		keepAlive = min(ping, idle/2)
+	}
 	handshake := limits.HandshakeTimeout
 	if handshake == 0 {
 		handshake = unboundedHandshake
@@ -172,6 +177,7 @@ func (c *Config) quicConfig(limits *engine.Limits) *quic.Config {
 		MaxIncomingUniStreams:          int64(c.MaxIncomingUni),
 		EnableDatagrams:                true,
 		Allow0RTT:                      false,
+		KeepAlivePeriod:                keepAlive,
 	}
 }
 
@@ -179,7 +185,9 @@ func (c *Config) quicConfig(limits *engine.Limits) *quic.Config {
 // accept no unidirectional streams, because millrace/1 does not use them.
 func (c *Config) dialConfig(limits *engine.Limits) *quic.Config {
 	q := c.quicConfig(limits)
-	q.KeepAlivePeriod = c.KeepAlive
+	if q.KeepAlivePeriod == 0 {
+		q.KeepAlivePeriod = c.KeepAlive
+	}
 	q.MaxIncomingUniStreams = -1
 	return q
 }

@@ -57,6 +57,8 @@ var limitsProofs = map[string]proof{
 	"IdleTimeout":      {test: "TestConfigIdleTimeout", why: "the connection's own timeout is an hour"},
 	"LingerTimeout":    {check: checkLingerTimeout},
 	"WriteTimeout":     {test: "TestWriteTimeout", why: "the default is longer than it waits"},
+	"PingInterval":     {test: "TestPings", why: "nothing else keeps the session"},
+	"PongTimeout":      {test: "TestPings", why: "the peer that vanishes must end earlier than by IdleTimeout"},
 	"PartialTimeout":   {check: checkPartialTimeout},
 	"MaxHandshakes":    {test: "TestHazard13HandshakeBound", why: "by default nobody would be refused"},
 

@@ -28,6 +28,7 @@ var (
 	_ engine.StatelessCodec = (*codec)(nil)
 	_ engine.PartialCodec   = (*codec)(nil)
 	_ engine.SizedCodec     = (*codec)(nil)
+	_ engine.PingCodec      = (*codec)(nil)
 	_ engine.Handshaker     = (*codec)(nil)
 	_ control               = (*engine.Control)(nil)
 )

@@ -41,6 +41,9 @@ func (c *codec) pong(ctl control, b []byte, head int) {
 	controlFrames.Put(scratch)
 }
 
+// AppendPing implements engine.PingCodec.
+func (c *codec) AppendPing(dst []byte) []byte { return appendControl(dst, finPing, nil, c.client) }
+
 // controlFrame has space for any masked control frame.
 type controlFrame [2 + maskSize + ws.MaxControlFramePayloadSize]byte
 

@@ -19,6 +19,7 @@ const (
 	maskBit   = 0x80
 	finBinary = finBit | byte(ws.OpBinary)
 	finText   = finBit | byte(ws.OpText)
+	finPing   = finBit | byte(ws.OpPing)
 	finPong   = finBit | byte(ws.OpPong)
 	finClose  = finBit | byte(ws.OpClose)
 

@@ -20,6 +20,11 @@ type Options struct {
 	ResetOnClose bool
 }
 
+// SetKeepAlive sets the keep-alive probes of a TCP socket.
+func SetKeepAlive(fd int, k KeepAlive) error {
+	return socket.SetKeepAlive(fd, k.On, k.IdleSeconds, k.IntervalSeconds, k.Probes)
+}
+
 // KeepAlive configures TCP's keep-alive probes.
 type KeepAlive struct {
 	Set             bool // if false, the system's default applies
@@ -48,7 +53,7 @@ func (o *Options) Apply(fd int, tcp bool) error {
 	}
 	errs = append(errs, socket.SetNoDelay(fd, noDelay))
 	if k := o.KeepAlive; k.Set {
-		errs = append(errs, socket.SetKeepAlive(fd, k.On, k.IdleSeconds, k.IntervalSeconds, k.Probes))
+		errs = append(errs, SetKeepAlive(fd, k))
 	}
 	if o.ResetOnClose {
 		errs = append(errs, socket.SetLinger(fd, 0))

@@ -33,7 +33,7 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 		tests := testsOf(t, pkg)
 		settings := optionsOf(t, pkg)
 		if pkg == "mux" {
-			for f := range reflect.TypeFor[mux.Options]().Fields() {
+			for f := range reflect.TypeFor[mux.Config]().Fields() {
 				settings = append(settings, f.Name)
 			}
 		}
