@@ -279,7 +279,7 @@ func TestRequestOverMuxLine(t *testing.T) {
 
 func TestMaxPending(t *testing.T) {
 	got := make(keeper, 3)
-	p := newPair(t, pairConfig{server: got, options: Config{MaxPending: 2}})
+	p := newPair(t, pairConfig{server: got, config: Config{MaxPending: 2}})
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {

@@ -26,7 +26,7 @@ type pairConfig struct {
 	client, server engine.Handler // the next handlers of the muxes
 	dispatch       engine.Dispatch
 	listen, dial   engine.Protocol
-	options        Config // of both muxes
+	config         Config // of both muxes
 }
 
 // newPair connects two engines on loopback.
@@ -35,7 +35,7 @@ func newPair(t *testing.T, cfg pairConfig) *pair {
 	if cfg.listen == nil {
 		cfg.listen, cfg.dial = engine.Packets(), engine.Packets()
 	}
-	p := &pair{client: New(cfg.client, cfg.options), server: New(cfg.server, cfg.options)}
+	p := &pair{client: New(cfg.client, cfg.config), server: New(cfg.server, cfg.options)}
 	opened := make(chan *engine.Session, 1)
 	var addr string
 	p.serverEngine, addr = serve.Start(t, engine.Config{
