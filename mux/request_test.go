@@ -301,7 +301,7 @@ func TestMaxPending(t *testing.T) {
 }
 
 func TestMaxPendingDefaultAndBounds(t *testing.T) {
-	if n := New(nil, Config{}).cfg.MaxPending; n != DefaultMaxPending {
+	if n := New(nil, Config{}).config.MaxPending; n != DefaultMaxPending {
 		t.Errorf("default MaxPending %d, want %d", n, DefaultMaxPending)
 	}
 	x := New(nil, Config{MaxPending: -1})

@@ -35,7 +35,7 @@ func newPair(t *testing.T, cfg pairConfig) *pair {
 	if cfg.listen == nil {
 		cfg.listen, cfg.dial = engine.Packets(), engine.Packets()
 	}
-	p := &pair{client: New(cfg.client, cfg.config), server: New(cfg.server, cfg.options)}
+	p := &pair{client: New(cfg.client, cfg.config), server: New(cfg.server, cfg.config)}
 	opened := make(chan *engine.Session, 1)
 	var addr string
 	p.serverEngine, addr = serve.Start(t, engine.Config{
