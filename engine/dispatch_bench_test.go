@@ -25,6 +25,7 @@ func BenchmarkDispatch(b *testing.B) {
 			const run = 1000
 			c := sessionWithoutSocket(b)
 			c.setCodec(codec)
+			c.askCodec()
 			one, _ := framing.AppendPacket(nil, &framing.Message{Type: framing.Request, ID: 5, Payload: []byte("ping")})
 			in := bytes.Repeat(one, run)
 			replies := &c.core().consumer.replies

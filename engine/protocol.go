@@ -81,14 +81,16 @@ type Codec interface {
 	Goodbye(dst []byte, reason error) []byte
 }
 
-// StatelessCodec is implemented by a Codec whose Append does not depend on earlier
-// calls: several calls may run at a time, and their results may be written in another
-// order. Replies of such a session to messages that arrive together are encoded without
-// its outbox lock.
+// StatelessCodec is implemented by a Codec whose Append may be stateless: it does not
+// depend on earlier calls, several calls may run at a time, and their results may be
+// written in another order. Replies of such a session to messages that arrive together
+// are encoded without its outbox lock.
 type StatelessCodec interface {
 	Codec
-	// StatelessAppend does nothing. It marks the Codec as stateless.
-	StatelessAppend()
+	// StatelessAppend reports whether Append is stateless in this session. It is called
+	// once, on the session's loop, when the session opens: a handshake may decide it.
+	// It must not block.
+	StatelessAppend() bool
 }
 
 // SizedCodec is implemented by a Codec that finds the size of a frame from its start.

@@ -43,7 +43,7 @@ func (packets) Append(dst []byte, m *framing.Message) ([]byte, error) {
 	return framing.Packet{}.Append(dst, m)
 }
 
-func (packets) StatelessAppend() {}
+func (packets) StatelessAppend() bool { return true }
 
 func (packets) Goodbye(dst []byte, _ error) []byte { return dst }
 
@@ -90,6 +90,6 @@ func (f framed) Append(dst []byte, m *framing.Message) ([]byte, error) {
 	return f.framer.Append(dst, m)
 }
 
-func (framed) StatelessAppend() {}
+func (framed) StatelessAppend() bool { return true }
 
 func (framed) Goodbye(dst []byte, _ error) []byte { return dst }

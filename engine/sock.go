@@ -35,7 +35,7 @@ type codecKind uint8
 
 const (
 	codecStateful  codecKind = iota // encodes under the lock
-	codecStateless                  // a StatelessCodec
+	codecStateless                  // a StatelessCodec that says so
 	codecPackets                    // packets: the specialised decoder is used
 )
 
@@ -119,10 +119,16 @@ func (l *Listener) firstStage(from stage) stage {
 // setCodec sets c's codec. To be called before the session can send.
 func (c *socketConn) setCodec(codec Codec) {
 	c.codec = codec
-	switch codec.(type) {
-	case packets:
+	if _, ok := codec.(packets); ok {
 		c.kind = codecPackets
-	case StatelessCodec:
+	}
+}
+
+// askCodec asks the codec how the open session encodes messages. To be called before the
+// session can send, without its lock: the codec may be third-party code.
+func (c *socketConn) askCodec() {
+	defer c.session.recoverPanic()
+	if stateless, ok := c.codec.(StatelessCodec); ok && c.kind == codecStateful && stateless.StatelessAppend() {
 		c.kind = codecStateless
 	}
 }

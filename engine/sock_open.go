@@ -62,6 +62,7 @@ func (c *socketConn) establish() {
 	if c.stage != stageHandshake || c.input >= inputDraining {
 		return
 	}
+	c.askCodec()
 	s.out.mu.Lock()
 	if s.phase == phaseHandshake {
 		s.phase, s.opened = phaseOpen, true

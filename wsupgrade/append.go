@@ -58,7 +58,7 @@ func (c *codec) Append(dst []byte, m *framing.Message) ([]byte, error) {
 }
 
 // StatelessAppend implements engine.StatelessCodec.
-func (c *codec) StatelessAppend() {}
+func (c *codec) StatelessAppend() bool { return true }
 
 // appendHeader appends a frame header up to the masking key, the length in its
 // shortest form (RFC 6455 section 5.2).
