@@ -20,7 +20,7 @@ func (echoes) OnMessage(s *Session, m *framing.Message) {
 // BenchmarkDispatch measures a message between the read and the write, on the loop, with a
 // thousand small packets a read: decoding, the callback, the reply. There is no socket.
 func BenchmarkDispatch(b *testing.B) {
-	for name, codec := range map[string]Codec{"packets": packets{}, "codec": framed{framing.Packet{}}} {
+	for name, codec := range map[string]Codec{"packets": packets{}, "codec": Framed(framing.Packet{}).Accept(nil)} {
 		b.Run(name, func(b *testing.B) {
 			const run = 1000
 			c := sessionWithoutSocket(b)

@@ -58,17 +58,23 @@ func (o *Outbox) Append(enc Appender, m *framing.Message) error {
 // append is Append with o.mu held.
 func (o *Outbox) append(enc Appender, m *framing.Message) error {
 	size := len(m.Payload) + len(m.Ext)
+	if err := o.admit(size); err != nil {
+		return err
+	}
+	return o.encode(enc, m, size+encodeSlack)
+}
+
+// admit returns nil if a message of size bytes may be queued now. With o.mu held.
+func (o *Outbox) admit(size int) error {
 	switch {
 	case o.refused != nil:
 		return o.refused
 	case size > o.limits.MaxMessageSize:
 		return ErrTooLarge
 	case o.pending+size+encodeSlack > o.limits.OutboxLimit:
-		if err := o.makeSpace(size + encodeSlack); err != nil {
-			return err
-		}
+		return o.makeSpace(size + encodeSlack)
 	}
-	return o.encode(enc, m, size+encodeSlack)
+	return nil
 }
 
 // AppendContext is Append that waits for space below OutboxLimit instead of applying
@@ -169,7 +175,7 @@ func (o *Outbox) take() *block {
 	}
 	o.control = nil
 	at := &chain
-	for *at != nil && ((*at).off > 0 || (*at).control) {
+	for *at != nil && ((*at).off > 0 || (*at).control || (*at).rest) {
 		at = &(*at).next
 	}
 	c.next, *at = *at, c

@@ -13,8 +13,12 @@ type block struct {
 	off  int    // bytes of b that were written already
 	next *block // in a blockList
 
-	messages int  // in b, if an outbox filled it
+	messages int  // that begin in b, if an outbox filled it
 	control  bool // b holds control frames of an outbox
+	shared   bool // b is not the block's own memory: it is only read, and never pooled
+	rest     bool // b continues the last message of the block before it in an outbox
+
+	release func() // called when a shared block is freed, or nil
 }
 
 // Pooled blocks have sizes in powers of two, from 4 KiB to 2 MiB. Larger ones are
@@ -61,6 +65,10 @@ func blockOf(b []byte) *block {
 
 // free returns the block to its pool. It must not be used afterwards.
 func (b *block) free() {
+	if b.shared {
+		b.freeShared()
+		return
+	}
 	size := cap(b.b)
 	if size < minBlockSize || size > maxBlockSize || size&(size-1) != 0 {
 		return // too large, or grown by an encoder
@@ -120,8 +128,8 @@ func (l *blockList) take() *block {
 	return chain
 }
 
-// remove takes the first block that match accepts out of the list and returns it,
-// or nil.
+// remove takes the first block that match accepts out of the list, with the rests of its
+// last message, and returns them as a chain; nil if there is none.
 func (l *blockList) remove(match func(*block) bool) *block {
 	prev, b := (*block)(nil), l.head
 	for b != nil && !match(b) {
@@ -130,14 +138,19 @@ func (l *blockList) remove(match func(*block) bool) *block {
 	if b == nil {
 		return nil
 	}
-	if prev == nil {
-		l.head = b.next
-	} else {
-		prev.next = b.next
+	last := b
+	for last.next != nil && last.next.rest {
+		last = last.next
 	}
-	if l.tail == b {
+	if prev == nil {
+		l.head = last.next
+	} else {
+		prev.next = last.next
+	}
+	if l.tail == last {
 		l.tail = prev
 	}
+	last.next = nil
 	return b
 }
 
@@ -145,7 +158,7 @@ func (l *blockList) remove(match func(*block) bool) *block {
 // one, so that a queue takes memory in proportion to its bytes, and at most 64 KiB,
 // enough for one write; more only if need is larger.
 func (l *blockList) nextSize(need int) int {
-	if l.tail != nil {
+	if l.tail != nil && !l.tail.shared {
 		need = max(need, min(4*cap(l.tail.b), 64<<10))
 	}
 	return need

@@ -34,17 +34,16 @@ func (o *Outbox) makeSpace(need int) error {
 	}
 }
 
-// dropBlock drops the oldest block of messages that no writer has begun, and
-// reports whether there was one.
+// dropBlock drops the oldest block of whole messages that no writer has begun, with the
+// rest of its last one, and reports whether there was one.
 func (o *Outbox) dropBlock() bool {
 	b := o.queue.remove(func(b *block) bool { return b.off == 0 && b.messages > 0 })
 	if b == nil {
 		return false
 	}
-	o.pending -= len(b.b)
 	o.messages -= b.messages
 	o.countDrops(b.messages)
-	b.free()
+	o.pending -= freeChain(b)
 	return true
 }
 

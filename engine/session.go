@@ -55,6 +55,11 @@ type connection interface {
 	send(m *framing.Message) error
 	// sendContext is send that waits for space in the outbox until ctx ends.
 	sendContext(ctx context.Context, m *framing.Message) error
+	// sendFrame is send of f's message, by reference.
+	sendFrame(f *Frame) error
+	// sendOwned is send of m, whose payload is not copied. If it returns nil, release is
+	// called once, on a goroutine of its own.
+	sendOwned(m *Message, release func()) error
 	// flush writes the bytes that were queued while the session was corked.
 	flush()
 	// replyBuffer returns the open buffer for replies to m if m is the message of the

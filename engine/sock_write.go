@@ -25,6 +25,7 @@ const (
 type socketWriter struct {
 	session   *Session
 	output    atomic.Uint32 // an output
+	form      Form          // of the codec; set before the session can send
 	lastWrite atomic.Int64  // tick of the last bytes that a full socket accepted
 }
 
@@ -41,7 +42,13 @@ func (w *socketWriter) send(m *framing.Message) (err error) {
 	if s.phase == phaseHandshake {
 		return ErrWouldBlock // a handler cannot see such a session yet
 	}
-	if err := s.out.append(w.conn().codec, m); err != nil {
+	return w.queuedLocked(s.out.append(w.conn().codec, m))
+}
+
+// queuedLocked makes the steps after a message was queued, or refused with err, and
+// returns the sender's error.
+func (w *socketWriter) queuedLocked(err error) error {
+	if err != nil {
 		if err == ErrSlowConsumer {
 			if w.outputState() == outputReplies {
 				return ErrWouldBlock // the running callback is slow, not the peer

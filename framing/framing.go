@@ -85,6 +85,11 @@ func (m *Message) Clone() *Message {
 // A Framer may also have a method Need(b []byte) int. It returns the size in bytes
 // of the incomplete frame at the start of b, or 0 if b does not show it. Then the
 // buffer of a large frame grows to that size, not beyond.
+//
+// A Framer whose frames end with the payload, unchanged, may have a method
+// AppendHeader(dst []byte, m *Message) ([]byte, error). It appends what Append
+// appends before the payload, and fails as Append does. Then a large payload can be
+// sent without a copy.
 type Framer interface {
 	// Decode looks for one whole frame at the start of b.
 	//

@@ -123,8 +123,7 @@ func (Packet) Append(dst []byte, m *Message) ([]byte, error) {
 // Type or Compression are errors that wrap ErrUnencodable. Then dst is returned
 // unchanged.
 func AppendPacket(dst []byte, m *Message) ([]byte, error) {
-	if len(m.Ext) > math.MaxUint16 || uint64(len(m.Payload)) > math.MaxUint32 ||
-		m.Type > Response || m.Compression > CompressionZlib {
+	if !packetEncodable(m) {
 		return dst, packetUnencodable(m)
 	}
 	if size := PacketHeaderSize + len(m.Ext) + len(m.Payload); cap(dst)-len(dst) < size {
@@ -134,14 +133,37 @@ func AppendPacket(dst []byte, m *Message) ([]byte, error) {
 	}
 	at := len(dst)
 	dst = dst[:at+PacketHeaderSize]
-	packet.Header{
-		Head: packet.Version<<56 | uint64(m.Compression)<<48 | uint64(m.Type)<<40 | uint64(m.BizType)<<32 | uint64(m.ID),
-		Tail: uint64(len(m.Ext))<<48 | uint64(len(m.Payload))<<16 | uint64(m.Flags),
-	}.Put((*[PacketHeaderSize]byte)(dst[at:]))
+	packetHeader(m).Put((*[PacketHeaderSize]byte)(dst[at:]))
 	if len(m.Ext) != 0 {
 		dst = append(dst, m.Ext...)
 	}
 	return append(dst, m.Payload...), nil
+}
+
+// AppendHeader appends the fixed header of m's packet and m.Ext: all of the packet
+// except the payload. It fails as AppendPacket does, allocates only if dst lacks the
+// capacity, never blocks, and may be called from any goroutine.
+func (Packet) AppendHeader(dst []byte, m *Message) ([]byte, error) {
+	if !packetEncodable(m) {
+		return dst, packetUnencodable(m)
+	}
+	var head [PacketHeaderSize]byte
+	packetHeader(m).Put(&head)
+	return append(append(dst, head[:]...), m.Ext...), nil
+}
+
+// packetEncodable reports whether m fits a packet.
+func packetEncodable(m *Message) bool {
+	return len(m.Ext) <= math.MaxUint16 && uint64(len(m.Payload)) <= math.MaxUint32 &&
+		m.Type <= Response && m.Compression <= CompressionZlib
+}
+
+// packetHeader returns the fixed header of m's packet.
+func packetHeader(m *Message) packet.Header {
+	return packet.Header{
+		Head: packet.Version<<56 | uint64(m.Compression)<<48 | uint64(m.Type)<<40 | uint64(m.BizType)<<32 | uint64(m.ID),
+		Tail: uint64(len(m.Ext))<<48 | uint64(len(m.Payload))<<16 | uint64(m.Flags),
+	}
 }
 
 // packetUnencodable returns the error for the field that AppendPacket refused.

@@ -33,3 +33,6 @@ func (Raw) Append(dst []byte, m *Message) ([]byte, error) {
 	}
 	return append(dst, m.Payload...), nil
 }
+
+// AppendHeader appends nothing: raw bytes have no header. It fails as Append does.
+func (Raw) AppendHeader(dst []byte, m *Message) ([]byte, error) { return dst, checkPlain(m) }

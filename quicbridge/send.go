@@ -11,6 +11,11 @@ import (
 
 // Send implements engine.Link.
 func (c *conn) Send(m *framing.Message) error {
+	return c.send(outgoing{m: m})
+}
+
+func (c *conn) send(o outgoing) error {
+	m := o.m
 	if m.Datagram {
 		return c.datagrams.add(m)
 	}
@@ -24,7 +29,7 @@ func (c *conn) Send(m *framing.Message) error {
 			return err
 		}
 	}
-	return c.queue(m, size)
+	return c.queue(o, size)
 }
 
 // SendContext implements engine.Link. It does not wait for datagrams.
@@ -39,7 +44,7 @@ func (c *conn) SendContext(ctx context.Context, m *framing.Message) error {
 	if err := c.reserve(ctx, size); err != nil {
 		return err
 	}
-	return c.queue(m, size)
+	return c.queue(outgoing{m: m}, size)
 }
 
 // sizeOf returns how many bytes m takes on its stream, or engine.ErrTooLarge.
@@ -81,14 +86,14 @@ func (c *conn) reserve(ctx context.Context, size int64) error {
 	}
 }
 
-// queue appends m. Its size bytes are counted in queued already.
-func (c *conn) queue(m *framing.Message, size int64) error {
-	st, err := c.append(m)
+// queue appends o's message. Its size bytes are counted in queued already.
+func (c *conn) queue(o outgoing, size int64) error {
+	st, err := c.append(o)
 	if err != nil {
 		c.queued.Add(-size)
 		return err
 	}
-	st.answered(m)
+	st.answered(o.m)
 	if st.dirty.Load() {
 		return nil // a Flush is still to come
 	}
@@ -146,8 +151,9 @@ func (c *conn) recount() int64 {
 // dropSlack exceeds the free bytes that an outbox requires beyond a message.
 const dropSlack = 1 << 10
 
-// append queues m on its stream, or on the first stream if its own is gone.
-func (c *conn) append(m *framing.Message) (*stream, error) {
+// append queues o's message on its stream, or on the first stream if its own is gone.
+func (c *conn) append(o outgoing) (*stream, error) {
+	m := o.m
 	for handle := m.Stream; ; handle = 0 {
 		st, err := c.route(handle)
 		if err != nil {
@@ -155,7 +161,7 @@ func (c *conn) append(m *framing.Message) (*stream, error) {
 		}
 		crowded := c.limits.SlowConsumer == engine.SlowConsumerDropOldest &&
 			st.out.Pending()+framing.PacketHeaderSize+len(m.Ext)+len(m.Payload)+dropSlack > c.limits.OutboxLimit
-		err = st.out.Append(framing.Packet{}, m)
+		err = o.appendTo(&st.out)
 		if crowded {
 			c.stale.Store(true)
 		}

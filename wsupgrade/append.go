@@ -2,6 +2,7 @@ package wsupgrade
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
 )
 
@@ -21,16 +23,9 @@ var errNotText = fmt.Errorf("%w: WebSocket text that is not UTF-8", framing.ErrU
 // framing.ErrUnencodable, and so is a text message that isn't UTF-8. In case of an
 // error dst is returned unchanged.
 func (c *codec) Append(dst []byte, m *framing.Message) ([]byte, error) {
-	start, size := finBinary, len(m.Payload)
-	if !c.plain {
-		size += framing.PacketHeaderSize + len(m.Ext)
-	} else if m.Text {
-		// RFC 6455 section 5.6: the payload of a text frame "is text data
-		// encoded as UTF-8".
-		if !utf8.Valid(m.Payload) {
-			return dst, errNotText
-		}
-		start = finText
+	start, size, err := c.shape(m)
+	if err != nil {
+		return dst, err
 	}
 	if cap(dst)-len(dst) < ws.MaxHeaderSize+size {
 		dst = slices.Grow(dst, ws.MaxHeaderSize+size)
@@ -42,7 +37,6 @@ func (c *codec) Append(dst []byte, m *framing.Message) ([]byte, error) {
 		out = binary.LittleEndian.AppendUint32(out, key)
 	}
 	body := len(out)
-	var err error
 	if c.plain {
 		out, err = framing.Raw{}.Append(out, m)
 	} else {
@@ -55,6 +49,58 @@ func (c *codec) Append(dst []byte, m *framing.Message) ([]byte, error) {
 		applyMask(out[body:], key)
 	}
 	return out, nil
+}
+
+// shape returns the first byte of m's frame, and the size of the frame's payload in
+// bytes.
+func (c *codec) shape(m *framing.Message) (start byte, size int, err error) {
+	switch {
+	case !c.plain:
+		return finBinary, framing.PacketHeaderSize + len(m.Ext) + len(m.Payload), nil
+	case !m.Text:
+		return finBinary, len(m.Payload), nil
+	// RFC 6455 section 5.6: the payload of a text frame "is text data encoded as UTF-8".
+	case !utf8.Valid(m.Payload):
+		return 0, 0, errNotText
+	}
+	return finText, len(m.Payload), nil
+}
+
+// AppendHeader implements engine.HeaderCodec. A client masks its payloads, so it cannot
+// send them as they are.
+func (c *codec) AppendHeader(dst []byte, m *framing.Message) ([]byte, error) {
+	start, size, err := c.shape(m)
+	switch {
+	case err != nil:
+		return dst, err
+	case c.client:
+		return dst, errors.ErrUnsupported
+	}
+	out := appendHeader(dst, start, uint64(size), false)
+	if c.plain {
+		out, err = framing.Raw{}.AppendHeader(out, m)
+	} else {
+		out, err = framing.Packet{}.AppendHeader(out, m)
+	}
+	if err != nil {
+		return dst, err
+	}
+	return out, nil
+}
+
+// The forms of a server's frames: on plain paths, and on those with packets.
+var formPlain, formPackets = engine.NewForm(), engine.NewForm()
+
+// Form implements engine.FormCodec. A client's frames have no form: each has a mask of
+// its own.
+func (c *codec) Form() engine.Form {
+	switch {
+	case c.client:
+		return 0
+	case c.plain:
+		return formPlain
+	}
+	return formPackets
 }
 
 // StatelessAppend implements engine.StatelessCodec.

@@ -26,6 +26,8 @@ type codec struct {
 
 var (
 	_ engine.StatelessCodec = (*codec)(nil)
+	_ engine.FormCodec      = (*codec)(nil)
+	_ engine.HeaderCodec    = (*codec)(nil)
 	_ engine.PartialCodec   = (*codec)(nil)
 	_ engine.SizedCodec     = (*codec)(nil)
 	_ engine.PingCodec      = (*codec)(nil)
