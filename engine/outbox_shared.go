@@ -5,9 +5,11 @@ import (
 	"sync"
 )
 
-// smallMessage is the size in bytes from which on an outbox holds a reference to shared
-// or owned bytes. Below it a copy into the last block is cheaper: a reference takes a
-// block of its own, and its own part of a writev.
+// smallMessage is the size in bytes from which on a queue that is not empty refers to
+// shared or owned bytes. Below it a copy into the last block takes less CPU time, because
+// each reference is another part of a writev. Measured with 16 messages a write, without
+// the write: 50 ns to copy 1 KiB, 68 ns to copy 2 KiB, 151 ns to copy 4 KiB, 68 ns to
+// refer to any.
 const smallMessage = 2 << 10
 
 // sharedBlocks holds blocks without memory of their own.
@@ -32,9 +34,10 @@ func (b *block) freeShared() {
 	}
 }
 
-// AppendFrame is Append of f's message, encoded by enc, whose Form is given. If f is not
-// small the queue refers to f's bytes, which are encoded once for all outboxes. All of
-// them count for OutboxLimit. If form is 0, it is Append.
+// AppendFrame is Append of f's message, encoded by enc, whose Form is given. The queue
+// refers to f's bytes, which are encoded once for all outboxes; it copies them if they are
+// below 2 KiB and others are queued. All of them count for OutboxLimit. If form is 0, it
+// is Append.
 func (o *Outbox) AppendFrame(form Form, enc Appender, f *Frame) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -50,9 +53,10 @@ func (o *Outbox) appendFrame(form Form, enc Appender, f *Frame) error {
 		return err
 	}
 	e := f.encoded(form, enc)
-	if e.err != nil || len(e.b) < smallMessage {
+	if e.err != nil || len(e.b) == 0 || len(e.b) < smallMessage && o.queue.tail != nil {
 		return o.encode(e, nil, len(e.b))
 	}
+	// Alone in the queue, a small frame takes a reference too, and not a block of 4 KiB.
 	o.pushShared(sharedBlock(e.b, nil), 1)
 	return nil
 }
@@ -76,8 +80,8 @@ type header struct{ headerAppender }
 
 func (h header) Append(dst []byte, m *Message) ([]byte, error) { return h.AppendHeader(dst, m) }
 
-// AppendOwned is Append that does not copy m.Payload if it is not small and enc has the
-// method AppendHeader of a HeaderCodec. The payload must not change until release is
+// AppendOwned is Append that does not copy m.Payload if it has 2 KiB or more and enc has
+// the method AppendHeader of a HeaderCodec. The payload must not change until release is
 // called. If AppendOwned returns nil, release is called exactly once, on a goroutine of
 // its own: when the payload is written, dropped or copied. After an error it is not
 // called.

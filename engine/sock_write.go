@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +13,10 @@ import (
 )
 
 const (
-	// maxWriteBlocks is the largest number of blocks in one writev.
-	maxWriteBlocks = 8
+	// maxWriteBlocks is the largest number of blocks in one writev, and maxWriteBytes is
+	// how many bytes suffice for it.
+	maxWriteBlocks = 64
+	maxWriteBytes  = flushBudget / 2
 
 	// flushBudget is how many bytes one flush writes before it leaves the rest to the
 	// loop. It bounds how long a flush delays a sender, or the core's other sockets.
@@ -216,22 +219,27 @@ func (w *socketWriter) fullLocked(err error) bool {
 	return false
 }
 
-// writeChain writes the blocks of chain, up to maxWriteBlocks, by one system call. total
-// is the number of bytes passed to it.
+// writeVectors holds the buffer lists of writeChain, which escape to the loop.
+var writeVectors = sync.Pool{New: func() any { return new([maxWriteBlocks][]byte) }}
+
+// writeChain writes the first blocks of chain by one system call. total is the number of
+// bytes passed to it.
 func writeChain(loop eventLoop, fd int, chain *block) (n, total int, err error) {
 	if chain.next == nil {
 		b := chain.b[chain.off:]
 		n, err = loop.Write(fd, b)
 		return n, len(b), err
 	}
-	var bufs [maxWriteBlocks][]byte
+	bufs := writeVectors.Get().(*[maxWriteBlocks][]byte)
 	count := 0
-	for b := chain; b != nil && count < maxWriteBlocks; b = b.next {
+	for b := chain; b != nil && count < maxWriteBlocks && total < maxWriteBytes; b = b.next {
 		bufs[count] = b.b[b.off:]
 		total += len(bufs[count])
 		count++
 	}
 	n, err = loop.Writev(fd, bufs[:count])
+	clear(bufs[:count]) // or the pool would keep the bytes alive
+	writeVectors.Put(bufs)
 	return n, total, err
 }
 
