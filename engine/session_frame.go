@@ -7,7 +7,7 @@ import (
 )
 
 // SendFrame queues f without a copy: the session refers to the bytes that f shares. (A
-// frame below 2 KiB is copied if other bytes are queued: that is cheaper.) f may be queued
+// frame below 1 KiB is copied if other bytes are queued: that is cheaper.) f may be queued
 // for any number of sessions, and for one session any number of times. All of its bytes
 // count for OutboxLimit. It never blocks, keeps the order of Send, and any goroutine may
 // call it. A Link that does not implement SharingLink, and a codec without a Form, encode
@@ -17,7 +17,7 @@ func (s *Session) SendFrame(f *Frame) error { return s.conn.sendFrame(f) }
 // SendOwned is Send without a copy, for a large payload that is not used again. payload
 // belongs to the session until release is called, and must not change. release is called
 // exactly once, also after an error: when the payload is written, dropped, or copied
-// after all (if it is below 2 KiB, or the protocol must change the bytes). It runs on a
+// after all (if it is below 1 KiB, or the protocol must change the bytes). It runs on a
 // goroutine of its own, without any lock, maybe before SendOwned has returned; it may
 // block. A panic of release ends the session. A nil release is ignored. SendOwned never
 // blocks. Errors are those of Send.

@@ -7,12 +7,14 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 // model is the allowed behavior of a session, seen from its handler and from its peer. It
@@ -84,6 +86,9 @@ type walk struct {
 
 	sending    uint32            // the message that is being sent
 	concurrent map[uint32]uint32 // messages that were sent while another one was
+
+	owned    int32 // payloads passed to SendOwned
+	released atomic.Int32
 }
 
 const pushBit = 1 << 31 // in the IDs of messages that this side originates
@@ -232,7 +237,16 @@ func (w *walk) push(s *Session) {
 	id := pushBit | w.pushed
 	w.pushed++
 	w.queue(id, func() error {
-		return s.SendMessage(&framing.Message{ID: id, Payload: make([]byte, w.rng.IntN(3000))})
+		m := &framing.Message{ID: id, Payload: make([]byte, w.rng.IntN(6000))}
+		switch w.rng.IntN(3) {
+		case 0:
+			return s.SendFrame(NewFrame(m))
+		case 1:
+			s.nextID.Store(id - 1)
+			w.owned++
+			return s.SendOwned(m.Payload, func() { w.released.Add(1) })
+		}
+		return s.SendMessage(m)
 	})
 }
 
@@ -382,6 +396,9 @@ func (w *walk) settle(s *Session) {
 	}
 	if w.opened > 0 && w.inErr == io.EOF && !w.ended && !w.lossy && w.next != w.sent {
 		w.t.Errorf("%d of %d messages were handled", w.next, w.sent)
+	}
+	if !testkit.Poll(testkit.Patience, func() bool { return w.released.Load() >= w.owned }) || w.released.Load() > w.owned {
+		w.t.Errorf("%d of %d payloads were released", w.released.Load(), w.owned)
 	}
 	if !w.lossy {
 		w.checkWritten()
