@@ -29,7 +29,8 @@ type SharingLink interface {
 	// SendFrame is Send of f.Message(); Outbox.AppendFrame queues it.
 	SendFrame(f *Frame) error
 
-	// SendOwned is Send of m, whose payload does not change until release is called.
+	// SendOwned is Send of m, never a datagram, whose payload does not change until
+	// release is called.
 	// Outbox.AppendOwned queues it. If SendOwned returns nil, the Link must call release
 	// exactly once, on a goroutine of its own and without a lock. After an error it must
 	// not call release. m itself is borrowed until SendOwned returns.

@@ -60,6 +60,10 @@ func TestPacketVectors(t *testing.T) {
 			if err != nil || !bytes.Equal(got, wire) {
 				t.Errorf("AppendPacket = % x, %v, want % x", got, err, wire)
 			}
+			head, err := Packet{}.AppendHeader([]byte("before"), &v.m)
+			if want := append([]byte("before"), wire[:len(wire)-len(v.m.Payload)]...); err != nil || !bytes.Equal(head, want) {
+				t.Errorf("AppendHeader = % x, %v, want % x", head, err, want)
+			}
 			m := stale()
 			n, err := Packet{}.Decode(wire, 0, len(v.m.Payload)+len(v.m.Ext), &m)
 			if n != len(wire) || err != nil || !same(&m, &v.m) {

@@ -31,10 +31,10 @@ func (c *conn) SendFrame(f *engine.Frame) error {
 	return c.send(outgoing{m: f.Message(), frame: f})
 }
 
-// SendOwned implements engine.SharingLink. It copies datagrams, and packets for msgtrans,
-// of which the writer needs each in one piece.
+// SendOwned implements engine.SharingLink. It copies packets for msgtrans: the writer
+// needs each in one piece.
 func (c *conn) SendOwned(m *framing.Message, release func()) error {
-	if !m.Datagram && !c.compat {
+	if !c.compat {
 		return c.send(outgoing{m: m, release: release})
 	}
 	err := c.Send(m)

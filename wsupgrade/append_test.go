@@ -9,6 +9,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/internal/testkit"
 )
@@ -43,6 +44,10 @@ func checkAppend(t *testing.T, c *codec, m *framing.Message, op ws.OpCode, want 
 	out, err := c.Append([]byte("before"), m)
 	if err != nil || !bytes.HasPrefix(out, []byte("before")) || !bytes.Equal(m.Payload, before) {
 		t.Fatalf("%v, or bytes were changed that aren't Append's", err)
+	}
+	header, err := c.AppendHeader([]byte("before"), m)
+	if c.client && !errors.Is(err, errors.ErrUnsupported) || !c.client && !bytes.Equal(append(header, m.Payload...), out) {
+		t.Fatalf("the header %x, %v", header, err)
 	}
 	frame := out[len("before"):]
 	f, err := ws.ReadFrame(bytes.NewReader(frame))
@@ -95,7 +100,25 @@ func TestUnencodable(t *testing.T) {
 			if !errors.Is(err, framing.ErrUnencodable) || string(out) != "before" {
 				t.Errorf("%s, client %v: %v, %q", name, client, err, out)
 			}
+			if out, err = c.AppendHeader(dst, &tc.m); string(out) != "before" || err == nil || !client && !errors.Is(err, framing.ErrUnencodable) {
+				t.Errorf("%s, client %v: header: %v, %q", name, client, err, out)
+			}
 		}
+	}
+}
+
+// TestForms: the frames of servers are shared by the kind of path, those of clients, each
+// of which has a mask of its own, are not.
+func TestForms(t *testing.T) {
+	plain, packets := openCodec(true).Form(), openCodec(false).Form()
+	if plain == 0 || packets == 0 || plain == packets || plain == engine.FormPacket || packets == engine.FormPacket {
+		t.Errorf("the forms are %d and %d", plain, packets)
+	}
+	if openCodec(true).Form() != plain || openCodec(false).Form() != packets {
+		t.Error("sessions of a path have different forms")
+	}
+	if clientCodec(true).Form() != 0 || clientCodec(false).Form() != 0 {
+		t.Error("a client has a form")
 	}
 }
 
