@@ -26,7 +26,7 @@ func (c *formCodec) Form() engine.Form { return c.form() }
 
 // withForm returns a protocol of packets whose codecs have a form, and encode by appended.
 func withForm(form engine.Form, appended func(dst []byte, m *framing.Message) ([]byte, error)) *scripted {
-	return &scripted{accept: func(*engine.Session) engine.Codec {
+	return &scripted{accept: func(*engine.Control) engine.Codec {
 		c := &formCodec{form: func() engine.Form { return form }}
 		c.Codec = engine.Packets().Accept(nil)
 		c.append = appended
@@ -92,7 +92,7 @@ func TestFrameIsEncodedOnceForEachForm(t *testing.T) {
 func TestFormIsAskedAtOpening(t *testing.T) {
 	var greeted atomic.Bool
 	var asked atomic.Int32
-	p := &scripted{accept: func(s *engine.Session) engine.Codec {
+	p := &scripted{accept: func(*engine.Control) engine.Codec {
 		c := &formCodec{form: func() engine.Form {
 			if asked.Add(1); !greeted.Load() {
 				t.Error("asked before the handshake")
@@ -100,9 +100,9 @@ func TestFormIsAskedAtOpening(t *testing.T) {
 			return engine.FormPacket
 		}}
 		c.Codec = engine.Packets().Accept(nil)
-		c.greeting = greets("!", func(s *engine.Session) {
+		c.greeting = greets("!", func(ctl *engine.Control) {
 			greeted.Store(true)
-			if err := s.SendFrame(&engine.Frame{}); err != engine.ErrWouldBlock {
+			if err := ctl.Session().SendFrame(&engine.Frame{}); err != engine.ErrWouldBlock {
 				t.Errorf("a frame in the handshake: %v", err)
 			}
 		})

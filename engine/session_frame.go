@@ -60,7 +60,7 @@ func (w *socketWriter) sendOwned(m *Message, release func()) (err error) {
 
 // sendFrame implements connection.
 func (c *linkConn) sendFrame(f *Frame) error {
-	l, ok := c.Link.(SharingLink)
+	l, ok := c.link.(SharingLink)
 	if !ok {
 		return c.send(&f.m)
 	}
@@ -69,7 +69,7 @@ func (c *linkConn) sendFrame(f *Frame) error {
 
 // sendOwned implements connection.
 func (c *linkConn) sendOwned(m *Message, release func()) error {
-	l, ok := c.Link.(SharingLink)
+	l, ok := c.link.(SharingLink)
 	if ok {
 		return c.sent(c.sendable(), func() error { return l.SendOwned(m, release) })
 	}

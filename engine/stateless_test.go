@@ -28,14 +28,14 @@ func TestStatelessAppendIsAskedAtOpening(t *testing.T) {
 			var greeted atomic.Bool
 			var asked atomic.Int32
 			sessions := make(chan *engine.Session, 1)
-			p := &scripted{accept: func(s *engine.Session) engine.Codec {
-				sessions <- s
+			p := &scripted{accept: func(ctl *engine.Control) engine.Codec {
+				sessions <- ctl.Session()
 				c := &statelessCodec{stateless: func() bool {
 					asked.Add(1)
 					return stateless && greeted.Load()
 				}}
 				c.Codec = engine.Packets().Accept(nil)
-				c.greeting = greets("!", func(*engine.Session) { greeted.Store(true) })
+				c.greeting = greets("!", func(*engine.Control) { greeted.Store(true) })
 				c.append = func(dst []byte, m *framing.Message) ([]byte, error) {
 					s := <-sessions
 					sessions <- s
