@@ -83,8 +83,12 @@ func resize(b []byte, n int) []byte {
 
 func dialWS(t *testing.T, addr string) *peer {
 	t.Helper()
-	conn := upgrade(t, "ws://"+addr+"/ws")
-	p := &peer{transport: "ws", w: conn, r: bufio.NewReaderSize(conn, peerBuffer), close: func() { conn.Close() }}
+	return webSocketPeer("ws", upgrade(t, "ws://"+addr+"/ws"))
+}
+
+// webSocketPeer sends and receives a packet in each frame on conn.
+func webSocketPeer(transport string, conn net.Conn) *peer {
+	p := &peer{transport: transport, w: conn, r: bufio.NewReaderSize(conn, peerBuffer), close: func() { conn.Close() }}
 	p.pack = packWS
 	var buf []byte
 	p.next = func() ([]byte, error) {
