@@ -83,12 +83,15 @@ func TestOutboxSharesFrames(t *testing.T) {
 func TestOutboxNeverWritesToAFrame(t *testing.T) {
 	const size = 1 << minBlockBits // that of a pooled block
 	f := NewFrame(&framing.Message{Payload: bytes.Repeat([]byte("x"), size-framing.PacketHeaderSize)})
-	want := bytes.Clone(f.packet.b)
+	loose := NewForm() // its encoding has spare capacity
+	want, spare := bytes.Clone(f.packet.b), f.encoded(loose, packets{}).b
+	spare = spare[len(spare):cap(spare)]
 	o := newTestOutbox(1<<20, SlowConsumerClose)
 	for range 100 {
 		for range 3 {
 			_ = o.AppendFrame(FormPacket, packets{}, f)
-			_ = o.Append(packets{}, &framing.Message{Payload: bytes.Repeat([]byte("y"), 100)})
+			_ = o.AppendFrame(loose, packets{}, f)
+			_ = o.Append(packets{}, &framing.Message{Payload: bytes.Repeat([]byte("y"), 10)})
 		}
 		drainOutbox(o, math.MaxInt)
 		b := newBlock(size)
@@ -97,8 +100,16 @@ func TestOutboxNeverWritesToAFrame(t *testing.T) {
 		}
 		b.free()
 	}
-	if !bytes.Equal(f.packet.b, want) {
+	if len(spare) < 10+framing.PacketHeaderSize || !bytes.Equal(spare, make([]byte, len(spare))) || !bytes.Equal(f.packet.b, want) {
 		t.Error("the frame has changed")
+	}
+}
+
+// TestOutboxQueuesNothingForEmptyFrames: an empty message has no bytes in some framings.
+func TestOutboxQueuesNothingForEmptyFrames(t *testing.T) {
+	o := newTestOutbox(1<<20, SlowConsumerClose)
+	if err := o.AppendFrame(NewForm(), Framed(framing.Raw{}).Accept(nil), &Frame{}); err != nil || o.queue.head != nil || o.messages != 0 {
+		t.Errorf("%v, %d messages", err, o.messages)
 	}
 }
 
