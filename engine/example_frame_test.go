@@ -12,8 +12,7 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// A frame is encoded once, and shared by all sessions that it is sent to, whatever their
-// protocols are.
+// A frame is encoded once, and shared by the sessions of all protocols.
 func ExampleSession_SendFrame() {
 	var mu sync.Mutex
 	var room []*engine.Session

@@ -117,7 +117,7 @@ func fanOutStalled(b *testing.B, size int, frame bool) {
 	for _, peer := range peers {
 		_ = peer.SetReadBuffer(4 << 10)
 	}
-	before := heap()
+	before := liveHeap()
 	payload := make([]byte, size)
 	for dropped := uint64(0); dropped < fanOutSessions*limit/uint64(size); dropped = e.Stats().DroppedMessages {
 		fanOut(targets, payload, frame)
@@ -127,11 +127,11 @@ func fanOutStalled(b *testing.B, size int, frame bool) {
 		fanOut(targets, payload, frame)
 	}
 	b.StopTimer()
-	b.ReportMetric((heap()-before)/fanOutSessions, "B/session")
+	b.ReportMetric((liveHeap()-before)/fanOutSessions, "B/session")
 }
 
-// heap returns how many bytes of the heap are in use.
-func heap() float64 {
+// liveHeap returns how many bytes of the heap are in use.
+func liveHeap() float64 {
 	for range 3 {
 		runtime.GC() // empties the pools, too
 	}

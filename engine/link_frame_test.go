@@ -55,7 +55,7 @@ func openLink(t *testing.T, f *fake, link engine.Link, base *fakeLink) *engine.S
 }
 
 // TestLinksGetFramesAndOwnedPayloads: a Link that does not share gets them by Send. Both
-// kinds are flushed, and release runs once whatever the Link does.
+// kinds are flushed, and release runs once, even if the Link calls it twice or panics.
 func TestLinksGetFramesAndOwnedPayloads(t *testing.T) {
 	for _, sharing := range []bool{false, true} {
 		f := &fake{}

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// maxWriteBlocks is the largest number of blocks in one writev, and maxWriteBytes is
-	// how many bytes suffice for it.
+	// maxWriteBlocks is the largest number of blocks in one writev, and maxWriteBytes the
+	// largest number of bytes, unless the first block alone has more.
 	maxWriteBlocks = 64
 	maxWriteBytes  = flushBudget / 2
 
@@ -232,9 +232,13 @@ func writeChain(loop eventLoop, fd int, chain *block) (n, total int, err error) 
 	}
 	bufs := writeVectors.Get().(*[maxWriteBlocks][]byte)
 	count := 0
-	for b := chain; b != nil && count < maxWriteBlocks && total < maxWriteBytes; b = b.next {
-		bufs[count] = b.b[b.off:]
-		total += len(bufs[count])
+	for b := chain; b != nil && count < maxWriteBlocks; b = b.next {
+		rest := b.b[b.off:]
+		if count > 0 && total+len(rest) > maxWriteBytes {
+			break
+		}
+		bufs[count] = rest
+		total += len(rest)
 		count++
 	}
 	n, err = loop.Writev(fd, bufs[:count])

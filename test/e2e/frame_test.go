@@ -43,7 +43,7 @@ func openClub(t *testing.T, cfg engine.Config) *club {
 // join connects a foreign client over each transport, some of them with TLS.
 func (c *club) join(t *testing.T) (peers []*peer, members []*engine.Session) {
 	t.Helper()
-	dials := []func(*testing.T, string) *peer{dialTLS, dialWSS}
+	dials := []func(*testing.T, string) *peer{dialTLSPeer, dialWSSPeer}
 	for _, d := range dialers {
 		dials = append(dials, d.dial)
 	}
@@ -63,7 +63,7 @@ func (c *club) admit(t *testing.T, p *peer) {
 	testkit.Write(t, p.w, p.pack(nil, serve.Packet(&framing.Message{})))
 }
 
-func dialTLS(t *testing.T, addr string) *peer {
+func dialTLSPeer(t *testing.T, addr string) *peer {
 	t.Helper()
 	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
@@ -72,7 +72,7 @@ func dialTLS(t *testing.T, addr string) *peer {
 	return streamPeer("tls", conn, func() { _ = conn.Close() })
 }
 
-func dialWSS(t *testing.T, addr string) *peer {
+func dialWSSPeer(t *testing.T, addr string) *peer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
@@ -83,8 +83,8 @@ func dialWSS(t *testing.T, addr string) *peer {
 	return webSocketPeer("wss", conn)
 }
 
-// numbered is frame i of a sender. Its size and its bytes depend on both.
-func numbered(sender, i uint32) *engine.Frame {
+// numberedFrame is frame i of a sender. Its size and its bytes depend on both.
+func numberedFrame(sender, i uint32) *engine.Frame {
 	size := [...]int{8, 900, 3000, 40_000}[i%4]
 	p := bytes.Repeat([]byte{byte(sender + i)}, size)
 	binary.BigEndian.PutUint32(p, sender)
@@ -104,7 +104,7 @@ func (p *peer) frame() (sender, i uint32, err error) {
 		return 0, 0, fmt.Errorf("%d of %d bytes: %w", n, len(b), err)
 	}
 	sender, i = uint32(m.BizType), m.ID
-	if want := numbered(sender, i).Message(); !bytes.Equal(m.Payload, want.Payload) || m.Type != want.Type {
+	if want := numberedFrame(sender, i).Message(); !bytes.Equal(m.Payload, want.Payload) || m.Type != want.Type {
 		return 0, 0, fmt.Errorf("frame %d of sender %d has other bytes", i, sender)
 	}
 	return sender, i, nil
@@ -128,7 +128,7 @@ func TestFramesOnEveryTransport(t *testing.T) {
 		for sender := range uint32(senders) {
 			sending.Go(func() {
 				for i := range uint32(frames) {
-					f := numbered(sender, i)
+					f := numberedFrame(sender, i)
 					for k, s := range all {
 						if err := s.SendFrame(f); err != nil && k >= len(aborted)+len(lost) {
 							t.Errorf("%s: frame %d: %v", s.Transport(), i, err)
@@ -178,7 +178,7 @@ func TestSlowPeersOfFrames(t *testing.T) {
 			stalled, slow := c.join(t)
 			failed := make([]error, len(slow))
 			for i := range uint32(frames) {
-				f := numbered(0, i)
+				f := numberedFrame(0, i)
 				for k, s := range good {
 					if err := s.SendFrame(f); err != nil {
 						t.Fatalf("%s: frame %d: %v", s.Transport(), i, err)
@@ -235,7 +235,7 @@ func checkStalled(t *testing.T, c *club, policy engine.SlowConsumerPolicy, p *pe
 		}
 		count <- n
 	}()
-	testkit.Eventually(t, func() bool { return s.SendFrame(numbered(0, last)) == nil }, "space for the last frame")
+	testkit.Eventually(t, func() bool { return s.SendFrame(numberedFrame(0, last)) == nil }, "space for the last frame")
 	if n := testkit.Receive(t, count, "the last frame"); n > frames {
 		t.Errorf("%s: %d of %d frames have come", p.transport, n, frames)
 	}
