@@ -83,6 +83,7 @@ func TestOutboxSharesFrames(t *testing.T) {
 func TestOutboxNeverWritesToAFrame(t *testing.T) {
 	const size = 1 << minBlockBits // that of a pooled block
 	f := NewFrame(&framing.Message{Payload: bytes.Repeat([]byte("x"), size-framing.PacketHeaderSize)})
+	small := NewFrame(&framing.Message{Payload: []byte("yyyyyyyyyy")})
 	loose := NewForm() // its encoding has spare capacity
 	want, spare := bytes.Clone(f.packet.b), f.encoded(loose, packets{}).b
 	spare = spare[len(spare):cap(spare)]
@@ -91,7 +92,7 @@ func TestOutboxNeverWritesToAFrame(t *testing.T) {
 		for range 3 {
 			_ = o.AppendFrame(FormPacket, packets{}, f)
 			_ = o.AppendFrame(loose, packets{}, f)
-			_ = o.Append(packets{}, &framing.Message{Payload: bytes.Repeat([]byte("y"), 10)})
+			_ = o.AppendFrame(FormPacket, packets{}, small)
 		}
 		drainOutbox(o, math.MaxInt)
 		b := newBlock(size)
