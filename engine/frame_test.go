@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,6 +59,9 @@ func TestFrameIsEncodedOnceForEachForm(t *testing.T) {
 		var encoded atomic.Int32
 		p := withForm(c.form, func(dst []byte, m *framing.Message) ([]byte, error) {
 			encoded.Add(1)
+			for range 100 {
+				runtime.Gosched() // the other senders come
+			}
 			return framing.AppendPacket(dst, m)
 		})
 		j := newJournal(nil)
@@ -69,10 +73,10 @@ func TestFrameIsEncodedOnceForEachForm(t *testing.T) {
 		clear(m.Ext) // f has a copy
 		m.Payload[9] = 1
 		var wg sync.WaitGroup
-		for range senders {
+		for first := range senders {
 			wg.Go(func() {
-				for _, s := range targets {
-					if err := s.SendFrame(f); err != nil {
+				for i := range sessions {
+					if err := targets[(first+i)%sessions].SendFrame(f); err != nil {
 						t.Error(err)
 					}
 				}
@@ -104,6 +108,9 @@ func TestFormIsAskedAtOpening(t *testing.T) {
 			greeted.Store(true)
 			if err := ctl.Session().SendFrame(&engine.Frame{}); err != engine.ErrWouldBlock {
 				t.Errorf("a frame in the handshake: %v", err)
+			}
+			if err := ctl.Session().SendOwned(nil, nil); err != engine.ErrWouldBlock {
+				t.Errorf("a payload in the handshake: %v", err)
 			}
 		})
 		return c
@@ -402,15 +409,28 @@ func TestReleaseIsFree(t *testing.T) {
 			t.Error(err)
 		}
 		expect(t, c, packet(&framing.Message{ID: 2, Payload: []byte("again")}))
-		if err := s.SendOwned(make([]byte, size), nil); err != nil {
-			t.Error(err)
+		for id := range uint32(100) {
+			if err := s.SendOwned(make([]byte, size), nil); err != nil {
+				t.Error(err)
+			}
+			expect(t, c, packet(&framing.Message{ID: 3 + id, Payload: make([]byte, size)}))
 		}
-		expect(t, c, packet(&framing.Message{ID: 3, Payload: make([]byte, size)}))
 		if err := s.SendOwned(make([]byte, size), func() { panic("release") }); err != nil {
 			t.Error(err)
 		}
-		if err := j.reason(t); !errors.Is(err, engine.ErrHandlerPanic) {
+		var p *engine.PanicError
+		if err := j.reason(t); !errors.As(err, &p) || p.Value != "release" {
 			t.Error(err)
+		}
+		mine.Lock()
+		err = s.SendOwned(make([]byte, size), func() {
+			mine.Lock()
+			defer mine.Unlock()
+			done <- nil
+		})
+		mine.Unlock()
+		if <-done; !errors.Is(err, engine.ErrHandlerPanic) {
+			t.Errorf("after the end: %v", err)
 		}
 	}
 }

@@ -1,9 +1,6 @@
 package engine
 
-import (
-	"errors"
-	"sync"
-)
+import "sync"
 
 // smallMessage is the size in bytes from which on a queue that is not empty refers to
 // shared or owned bytes. Below it a copy into the last block takes less CPU time, because
@@ -100,15 +97,11 @@ func (o *Outbox) appendOwned(enc Appender, m *Message, release func()) error {
 	}
 	if h, ok := enc.(headerAppender); ok && len(m.Payload) >= smallMessage {
 		before := o.messages
-		err := o.encode(header{h}, m, len(m.Ext)+encodeSlack)
-		if err == nil {
+		if o.encode(header{h}, m, len(m.Ext)+encodeSlack) == nil {
 			b := sharedBlock(m.Payload, release)
 			b.rest = o.messages > before // else the header is empty
 			o.pushShared(b, before+1-o.messages)
 			return nil
-		}
-		if !errors.Is(err, errors.ErrUnsupported) {
-			return err
 		}
 	}
 	err := o.encode(enc, m, size+encodeSlack)

@@ -152,6 +152,8 @@ func TestOutboxOwnsPayloads(t *testing.T) {
 			if shared != (size >= smallMessage && name != "prefix") {
 				t.Errorf("%s: %d bytes: shared %t", name, size, shared)
 			}
+			_ = o.appendControl([]byte("control")) // it comes before a message that is not begun
+			want = append([]byte("control"), want...)
 			var wire []byte
 			for b := o.Next(); len(b) > 0; b = o.Next() {
 				if shared && r.Load() > 0 {
@@ -292,5 +294,18 @@ func TestDropOldestDropsOwnedMessagesWhole(t *testing.T) {
 			t.Fatalf("%d written: %d of %d messages arrived, %d counted, %d bytes pending", written, got, sent, messages, o.Pending())
 		}
 		r.await(t, owned)
+	}
+}
+
+// TestFrameOwnsItsBytes: those of a message that is no packet, too.
+func TestFrameOwnsItsBytes(t *testing.T) {
+	for _, typ := range []framing.Type{framing.OneWay, 9} {
+		m := &framing.Message{Type: typ, Payload: []byte("payload"), Ext: []byte("ext")}
+		f := NewFrame(m)
+		clear(m.Payload)
+		clear(m.Ext)
+		if got := f.Message(); got.Type != typ || string(got.Payload) != "payload" || string(got.Ext) != "ext" {
+			t.Errorf("type %d: the frame has %q and %q", typ, got.Payload, got.Ext)
+		}
 	}
 }

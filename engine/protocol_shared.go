@@ -16,8 +16,8 @@ type FormCodec interface {
 type HeaderCodec interface {
 	Codec
 	// AppendHeader appends what Append appends before m.Payload. It is called under the
-	// same rules, and fails as Append does; also with errors.ErrUnsupported if it cannot
-	// encode m in this way: then Append is called.
+	// same rules. If it fails, because m cannot be encoded in this way or at all, Append
+	// is called.
 	AppendHeader(dst []byte, m *Message) ([]byte, error)
 }
 
