@@ -36,7 +36,7 @@ func openClub(t *testing.T, cfg engine.Config) *club {
 		Close:   func(_ *engine.Session, reason error) { c.reasons <- reason },
 	}
 	c.Engine, c.addr = serve.Start(t, cfg, engine.TLS(engine.TLSConfig{SelfSigned: true}), engine.Packets(),
-		wsupgrade.New(wsupgrade.Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}), quicbridge.QUIC(quicbridge.Config{}))
+		wsupgrade.New(wsupgrade.Config{Packets: []string{"/ws"}, Plain: []string{"/echo"}}), quicbridge.QUIC())
 	return c
 }
 
