@@ -43,6 +43,9 @@ func (e *Engine) admitDialed() error {
 	if e.draining.Load() {
 		return ErrShutdown
 	}
+	if e.memory.refusing.Load() {
+		return errMemoryRefused
+	}
 	if n := e.admitted.Add(1); e.cfg.MaxSessions > 0 && n > int64(e.cfg.MaxSessions) {
 		e.admitted.Add(-1)
 		return errMaxSessions
@@ -63,6 +66,7 @@ func (e *Engine) release(l *Listener, addr netip.Addr) {
 // It reports false if Shutdown or Close has begun.
 func (e *Engine) beginSession() bool {
 	e.active.Add(1)
+	memory.add(sessionMemory)
 	if e.draining.Load() {
 		e.sessionGone()
 		return false

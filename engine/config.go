@@ -147,6 +147,24 @@ type Config struct {
 	// 1,048,576; negative means no bound.
 	MaxSessions int
 
+	// MemoryLimit bounds, in bytes, the memory that the sessions of the process use, on
+	// all its engines together: queued and incomplete messages, connections, TLS, the
+	// memory of transports, rings and read buffers. Memory of the application does not
+	// count, nor memory that the garbage collector has not freed yet: a program that has
+	// to stay below a size sets debug.SetMemoryLimit, too.
+	//
+	// At 80 % of it the engine refuses new connections, and Dial fails; both with
+	// ErrMemoryLimit. At 90 % it does not read sessions that buffer more than
+	// OutboxSoftMark, or than half of an equal share of the limit if that is less; that
+	// time counts for PartialTimeout. At 100 % it closes those that buffer most, with
+	// ErrMemoryLimit, whatever SlowConsumer is. A session that buffers less is neither
+	// paused nor closed. The engine looks when about 4 MiB were added.
+	//
+	// Default 70 % of the limit of the process's cgroup, or of the RAM if that is less;
+	// no limit where neither is known. Negative means none. At least twice what the
+	// engine's rings and read buffers take: Cores x (RingSize + 2 x ReadBufferSize).
+	MemoryLimit int64
+
 	// MaxSessionsPerAddr bounds the accepted sessions of one remote IP address. 0
 	// means no bound. Dialed sessions do not count.
 	MaxSessionsPerAddr int
@@ -251,6 +269,9 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("engine: Config.OutboxLimit %d is below OutboxSoftMark %d",
 			full.OutboxLimit, full.OutboxSoftMark)
 	}
+	if least := 2 * full.coreMemory(); c.MemoryLimit > 0 && c.MemoryLimit < int64(least) {
+		return fmt.Errorf("engine: Config.MemoryLimit %d is below %d, twice the rings and read buffers", c.MemoryLimit, least)
+	}
 	return nil
 }
 
@@ -271,6 +292,9 @@ func (c Config) withDefaults() Config {
 	}
 	setInt(&c.MaxSessions, DefaultMaxSessions)
 	setInt(&c.MaxHandshakes, DefaultMaxHandshakes)
+	if c.MemoryLimit == 0 {
+		c.MemoryLimit = defaultMemoryLimit()
+	}
 	setDuration(&c.SniffTimeout, DefaultSniffTimeout)
 	setDuration(&c.LingerTimeout, DefaultLingerTimeout)
 	setDuration(&c.ShutdownTimeout, DefaultShutdownTimeout)

@@ -157,6 +157,9 @@ func attachDialedTask(arg any) error {
 		return nil
 	}
 	s.transport.active.Add(1)
+	if c.tls != nil {
+		memory.add(tlsMemory)
+	}
 	c.establish()
 	c.register(ErrConnectionLost)
 	if len(d.rest) > 0 && c.input < inputDraining {

@@ -33,6 +33,7 @@ type Engine struct {
 	stats engineStats
 	watch watch
 
+	memory    memoryWatch
 	admission admission
 	refusals  refusalLog
 	drops     atomic.Uint64 // messages that a SlowConsumer policy dropped
@@ -70,6 +71,7 @@ func New(cfg Config) *Engine {
 	e.lim = e.cfg.limits()
 	e.lim.engine = e
 	e.idle = sync.NewCond(&e.mu)
+	e.memory.init(e)
 	return e
 }
 
@@ -128,6 +130,7 @@ func (e *Engine) start() error {
 	for _, c := range e.cores {
 		c.start()
 	}
+	e.memory.start()
 	if e.cfg.Dispatch == Workers {
 		e.running.Add(1)
 		go runWatch(e)
@@ -295,6 +298,7 @@ func (e *Engine) finishClose() {
 	}
 	_ = e.acceptor.Stop()
 	e.running.Wait()
+	e.memory.stopped()
 	cpu.Return(e.sleepers())
 }
 
@@ -323,6 +327,7 @@ func (e *Engine) wakeIdle() {
 
 // sessionGone uncounts a session and, after the last one, wakes Shutdown and Close.
 func (e *Engine) sessionGone() {
+	memory.add(-sessionMemory)
 	if e.active.Add(-1) == 0 && e.draining.Load() {
 		go e.wakeIdle() // on a goroutine of its own: the caller may be a loop
 	}

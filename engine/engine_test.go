@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // tests panic on purpose
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(accountIsEmpty))
 }
 
 var dispatches = map[string]engine.Dispatch{"workers": engine.Workers, "inline": engine.Inline}

@@ -50,6 +50,12 @@ var (
 	// Config.OutboxLimit.
 	ErrSlowConsumer = errors.New("engine: slow consumer")
 
+	// ErrMemoryLimit: the session was closed because the process uses more than
+	// Config.MemoryLimit, and the session had one of the largest backlogs. Or the
+	// connection was refused because the process uses 80 % of the limit; the error is then
+	// also ErrRefused.
+	ErrMemoryLimit = errors.New("engine: memory limit")
+
 	// ErrDropped: the message was not queued, because the outbox is full and
 	// Config.SlowConsumer is SlowConsumerDropNewest (or SlowConsumerDropOldest, and no older message could be
 	// dropped). The session continues.
@@ -89,6 +95,7 @@ var (
 	errMaxOfProtocol   = fmt.Errorf("%w: ListenConfig.MaxSessionsOf are there", ErrRefused)
 	errMaxPerAddr      = fmt.Errorf("%w: Config.MaxSessionsPerAddr are there", ErrRefused)
 	errMaxHandshakes   = fmt.Errorf("%w: Config.MaxHandshakes are under way", ErrRefused)
+	errMemoryRefused   = fmt.Errorf("%w: %w: the process uses 80 %% of Config.MemoryLimit", ErrRefused, ErrMemoryLimit)
 	errAcceptRate      = fmt.Errorf("%w: more than Config.AcceptRate connections a second", ErrRefused)
 )
 
@@ -128,7 +135,7 @@ func Retryable(err error) bool {
 	for _, e := range [...]error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.ETIMEDOUT,
 		syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ENOENT, // no Unix socket of that name
 		ErrConnectionLost, ErrPeerClosed, ErrIdleTimeout, ErrPongTimeout, ErrPartialTimeout,
-		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout} {
+		ErrHandshakeTimeout, ErrRefused, ErrShutdown, ErrSlowConsumer, ErrWriteTimeout, ErrMemoryLimit} {
 		if errors.Is(err, e) {
 			return true
 		}

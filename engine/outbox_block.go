@@ -19,6 +19,7 @@ type block struct {
 	rest     bool // b continues the last message of the block before it in an outbox
 
 	release func() // called when a shared block is freed, or nil
+	counted  int  // bytes in the account of memory
 }
 
 // Pooled blocks have sizes in powers of two, from 4 KiB to 2 MiB. Larger ones are
@@ -48,12 +49,15 @@ func blockSize(n int) int {
 
 // newBlock returns an empty block of at least n bytes.
 func newBlock(n int) *block {
+	size := blockSize(n)
+	memory.add(size)
 	if log2 := blockBits(n); log2 <= maxBlockBits {
 		if b, ok := blockPools[log2-minBlockBits].Get().(*block); ok {
+			b.counted = size
 			return b
 		}
 	}
-	return &block{b: make([]byte, 0, blockSize(n))}
+	return &block{b: make([]byte, 0, size), counted: size}
 }
 
 // blockOf returns a block with a copy of b.
@@ -69,6 +73,8 @@ func (b *block) free() {
 		b.freeShared()
 		return
 	}
+	memory.add(-b.counted)
+	b.counted = 0
 	size := cap(b.b)
 	if size < minBlockSize || size > maxBlockSize || size&(size-1) != 0 {
 		return // too large, or grown by an encoder

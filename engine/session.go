@@ -75,6 +75,9 @@ type connection interface {
 	// callbackLock is held while a callback of the session runs, if several goroutines
 	// run them; else it is nil.
 	callbackLock() *callbackLock
+	// buffered returns the bytes that wait to be written, and the input that waits to be
+	// completed or handled.
+	buffered() int
 	localAddr() netip.AddrPort
 	// remoteAddr returns the peer's address if it may have changed, else the zero AddrPort.
 	remoteAddr() netip.AddrPort

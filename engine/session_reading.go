@@ -1,11 +1,12 @@
 package engine
 
-// Session.reading is a set of reasons not to read from the peer: three bits for the
-// engine's reasons, and in the higher bits the number of the application's pauses.
+// Session.reading is a set of reasons not to read from the peer: the engine's reasons in
+// the low bits, and in the others the number of the application's pauses.
 const (
 	readCongested int32 = 1 << iota // more than OutboxSoftMark bytes wait to be written
 	readThrottled                   // the peer has sent more than its rates allow
 	readAwaiting                    // a function of Control.Await runs
+	readMemory                      // it buffers much, and the process is near Config.MemoryLimit
 	readPause                       // one Pause
 )
 

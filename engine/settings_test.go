@@ -70,6 +70,7 @@ var configProofs = map[string]proof{
 	"MaxSessions":        {test: "TestMaxSessions", why: "the fourth session must be refused"},
 	"MaxSessionsPerAddr": {test: "TestMaxSessionsPerAddr", why: "the third session of an address must be refused"},
 	"MaxHandshakes":      {test: "TestHazard13ManyHalfOpenHandshakes", why: "the eleventh handshake must be refused"},
+	"MemoryLimit":        {test: "TestMemoryLimitRefuses", why: "the default is far more than it fills"},
 	"AcceptRate":         {test: "TestAcceptRate", why: "some of 20 connections must be refused"},
 	"MessageRate":        {test: "TestMessageRateSlowsDownAndLosesNothing", why: "by default nothing is throttled"},
 	"ByteRate":           {test: "TestMessageRateSlowsDownAndLosesNothing", why: "by default nothing is throttled"},

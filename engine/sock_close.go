@@ -23,6 +23,7 @@ func (c *socketConn) stopInput(as input) {
 	if !c.core().decoding { // else process drops the tail
 		c.keep(nil)
 	}
+	c.noteInput(0)
 }
 
 // discardInput reads and drops the input of an ending session, to find the peer's end.

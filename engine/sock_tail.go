@@ -10,6 +10,8 @@ const smallTail = 4 << 10
 type inputTail struct {
 	tail *block // nil if there is none
 	seen int32  // bytes of it that Decode has examined
+
+	inCodec int32 // bytes of an incomplete message that the codec keeps
 }
 
 // readTarget returns the buffer to read into. Its first have bytes are the incomplete tail.

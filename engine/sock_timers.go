@@ -123,12 +123,13 @@ func (d *deadlines) resumeAt() int64 {
 func (d *deadlines) notePartial(fresh bool) {
 	c := d.timer.Owner
 	within := c.session.out.limits.PartialTimeout
+	size, begun := 0, false
+	if p, ok := c.codec.(PartialCodec); ok && c.stage == stageOpen {
+		size, begun = p.Partial()
+	}
+	c.noteInput(size)
 	if within == 0 || c.stage != stageOpen {
 		return
-	}
-	size, begun := 0, false
-	if p, ok := c.codec.(PartialCodec); ok {
-		size, begun = p.Partial()
 	}
 	if c.tail == nil && !begun || c.backlog&dueTail != 0 {
 		d.partialEnds = 0
@@ -167,6 +168,7 @@ func (d *deadlines) onTimer() {
 		}
 	}
 	held := stalled || c.backlog != 0 || s.reading.Load() != 0 // the engine does not read, or has not yet
+	byMemory := !stalled && c.backlog&^dueSocket == 0 && s.reading.Load() == readMemory
 	if idle := d.idleEnds(); idle != 0 && idle <= now && c.input < inputDraining {
 		if held {
 			d.lastRead = now
@@ -178,7 +180,7 @@ func (d *deadlines) onTimer() {
 		d.ping(held)
 	}
 	if d.partialEnds != 0 && d.partialEnds <= now && c.input < inputDraining {
-		if held {
+		if held && !byMemory {
 			d.partialEnds = c.core().deadline(c.session.out.limits.PartialTimeout)
 		} else {
 			c.endBehindMessages(ErrPartialTimeout)

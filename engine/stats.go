@@ -75,6 +75,7 @@ var reasons = [...]struct {
 	{ErrPartialTimeout, "partial_timeout"},
 	{ErrWriteTimeout, "write_timeout"},
 	{ErrSlowConsumer, "slow_consumer"},
+	{ErrMemoryLimit, "memory_limit"},
 	{ErrHandlerPanic, "handler_panic"},
 	{ErrTLSHandshake, "tls_handshake"},
 	{ErrProtocol, "protocol_error"},
@@ -126,6 +127,7 @@ func (c *reasonCounts) addTo(m map[string]uint64) {
 // connection_lost, shutdown, unauthorized, refused, closed; the limits that refuse
 // connections: max_sessions, max_sessions_of_listener, max_sessions_of_protocol,
 // max_sessions_per_addr, max_handshakes, accept_rate; and other.
+// memory_limit is both.
 type Stats struct {
 	Active           int64             // sessions now, including those in their handshake
 	Accepted         uint64            // connections accepted on stream listeners
@@ -141,8 +143,17 @@ type Stats struct {
 	Throttled        uint64            // times that a session was paused by MessageRate or ByteRate
 	DroppedMessages  uint64            // messages dropped by Config.SlowConsumer
 	DroppedDatagrams uint64            // datagrams dropped because a ring was full
+	Memory           MemoryStats
 	Transports       []TransportStats
 	Cores            []CoreStats
+}
+
+// MemoryStats are about Config.MemoryLimit. The connections that it refused and the
+// sessions that it closed are memory_limit in Stats.Refused and Stats.Closed.
+type MemoryStats struct {
+	Used   int64  // bytes that the process's sessions and engines use now
+	Limit  int64  // Config.MemoryLimit with its default; negative means none
+	Paused uint64 // times that a session was not read because of the limit
 }
 
 // TransportStats are the counters of one protocol.
@@ -165,6 +176,7 @@ type CoreStats struct {
 // Stats returns a snapshot. It does not block; the cores are read one after another.
 func (e *Engine) Stats() Stats {
 	st := Stats{Active: e.active.Load(), DroppedMessages: e.drops.Load(), Refused: map[string]uint64{}, Closed: map[string]uint64{}}
+	st.Memory = MemoryStats{Used: memory.total(), Limit: e.cfg.MemoryLimit, Paused: e.memory.paused.Load()}
 	for _, c := range e.cores {
 		cs := &c.stats
 		st.Accepted += cs.accepted.Load()

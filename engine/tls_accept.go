@@ -65,6 +65,7 @@ func (c *socketConn) startTLS(hello []byte) {
 		return
 	}
 	t := &tlsLayer{sock: c}
+	memory.add(tlsMemory)
 	t.more = sync.NewCond(&t.mu)
 	t.conn = tls.Server((*tlsPipe)(t), s.listener.tls.current.Load())
 	s.out.mu.Lock()

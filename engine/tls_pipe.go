@@ -185,6 +185,7 @@ func (t *tlsLayer) dropHeld() {
 // release ends the handshake's goroutine, if it still runs, and frees every buffer. On the
 // loop, when no goroutine writes.
 func (t *tlsLayer) release() {
+	memory.add(-tlsMemory)
 	t.mu.Lock()
 	t.closed = true
 	t.dropHeld()
