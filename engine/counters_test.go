@@ -118,6 +118,12 @@ func TestHazard26EveryCounterMoves(t *testing.T) {
 	d.wantDescriptors()
 	throttled := drive(t, seen, engine.Config{MessageRate: 1})
 	c := dial(t, throttled.addr)
+	hungry := serveLimited(t, engine.Config{OutboxSoftMark: 64 << 10})
+	large, _ := hungry.peer()
+	_, _ = large.Write(packet(&framing.Message{Payload: make([]byte, 400<<10)})[:200<<10])
+	hungry.fill(91, 0)
+	waitFor(t, "a session paused for its memory", func() bool { return hungry.Stats().Memory.Paused > 0 })
+	seen.note(hungry.Stats())
 	throttled.until("a session held to its rate", func() { throttled.say(c, "again") },
 		func(st engine.Stats) bool { return st.Throttled > 0 })
 	for _, f := range fields("Stats", reflect.TypeFor[engine.Stats]()) {

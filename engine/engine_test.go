@@ -14,11 +14,12 @@ import (
 
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	accounting "github.com/millrace/millrace/internal/testkit/serve"
 )
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // tests panic on purpose
-	goleak.VerifyTestMain(m, goleak.Cleanup(accountIsEmpty))
+	goleak.VerifyTestMain(m, goleak.Cleanup(accounting.ExitAccounted))
 }
 
 var dispatches = map[string]engine.Dispatch{"workers": engine.Workers, "inline": engine.Inline}

@@ -215,6 +215,7 @@ func newFakeSessionOn(t *testing.T, loop *fakeLoop, poller eventLoop, cfg Config
 		t.Fatal(err)
 	}
 	k := newCoreOn(e, 0, poller)
+	restoreMemory(t)
 	if k.shared != nil {
 		loop.rounds = k
 	}

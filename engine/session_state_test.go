@@ -463,6 +463,7 @@ func newInlineSession(t *testing.T, cfg Config, protocols ...Protocol) *fakeSess
 }
 
 func randomWalk(t *testing.T, seed uint64, accept accept, proxied bool, protocols []Protocol) {
+	before := memory.total()
 	m := &model{t: t}
 	cfg := Config{
 		Handler: m, RingSize: minRingSize, ReadBufferSize: minReadBufferSize,
@@ -480,4 +481,10 @@ func randomWalk(t *testing.T, seed uint64, accept accept, proxied bool, protocol
 		w.act()
 	}
 	w.settle(w.conn.session)
+	if b := w.conn.core().consumer.replies.block; b != nil {
+		b.free()
+	}
+	if n := memory.total() - before; n != 0 {
+		t.Errorf("%d bytes are still accounted", n)
+	}
 }

@@ -109,6 +109,7 @@ func TestRecountAfterDropsOnly(t *testing.T) {
 		if n := count(); n != int64(st.out.Pending()) || n > limit {
 			t.Errorf("policy %d: %d bytes are counted, %d are queued", policy, n, st.out.Pending())
 		}
+		st.drop()
 	}
 }
 

@@ -24,6 +24,7 @@ type conn struct {
 	quic      *quic.Conn
 	config    *Config
 	limits    *engine.Limits
+	host      *engine.Host
 	compat    bool // a msgtrans peer: unidirectional streams, no datagrams
 	dialed    bool
 	outlet    *stream // sends to a msgtrans peer; else nil
@@ -41,6 +42,7 @@ type conn struct {
 	inHand    atomic.Int64 // bytes that writers have taken from their outboxes and not written
 	lastWrite atomic.Int64 // when a writer last finished a write, in nanoseconds after begun
 	paused    atomic.Bool  // written under mu
+	waits     atomic.Int32 // readers between beginWait and endWait
 
 	delivering atomic.Int32  // readers that are delivering
 	delivered  atomic.Uint64 // deliveries that have ended
@@ -71,8 +73,8 @@ const (
 )
 
 // newConn returns the link of an established connection.
-func newConn(q *quic.Conn, config *Config, limits *engine.Limits) *conn {
-	c := &conn{quic: q, config: config, limits: limits, begun: time.Now()}
+func newConn(q *quic.Conn, host *engine.Host, config *Config, limits *engine.Limits) *conn {
+	c := &conn{quic: q, host: host, config: config, limits: limits, begun: time.Now()}
 	c.wake.L = &c.mu
 	c.intake.init(c)
 	state := q.ConnectionState()
@@ -194,6 +196,8 @@ func (c *conn) awaitResume() {
 	if !c.paused.Load() {
 		return
 	}
+	c.beginWait()
+	defer c.endWait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.paused.Load() && c.phase == phaseOpen {

@@ -45,7 +45,7 @@ func (p *Protocol) Dial(ctx context.Context, host *engine.Host, addr string) (*e
 		}
 		return nil, dialReason(err)
 	}
-	c := newConn(q, &p.config, &limits)
+	c := newConn(q, host, &p.config, &limits)
 	c.dialed, c.compat = true, false
 	sessionPort, err := host.Open(c, engine.OpenInfo{Remote: remote, Local: addrPort(q.LocalAddr()), Dialed: true})
 	if err != nil {
@@ -54,7 +54,11 @@ func (p *Protocol) Dial(ctx context.Context, host *engine.Host, addr string) (*e
 		p.dialer.release(socket)
 		return nil, err
 	}
-	go c.run(sessionPort, func() { p.dialer.release(socket) })
+	host.AccountMemory(connMemory)
+	go c.run(sessionPort, func() {
+		p.dialer.release(socket)
+		host.AccountMemory(-connMemory)
+	})
 	return sessionPort, nil
 }
 

@@ -53,7 +53,8 @@ func closeCode(reason error) Code {
 		{framing.ErrMalformed, CodeProtocol},
 		{engine.ErrSlowConsumer, CodeSlowConsumer},
 		{engine.ErrWriteTimeout, CodeSlowConsumer},
-		{engine.ErrRefused, CodeRefused},
+		{engine.ErrRefused, CodeRefused}, // before ErrMemoryLimit, which it may wrap
+		{engine.ErrMemoryLimit, CodeSlowConsumer},
 		{engine.ErrHandlerPanic, CodeInternal},
 	} {
 		if errors.Is(reason, c.err) {

@@ -18,13 +18,14 @@ import (
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/internal/testkit"
+	accounting "github.com/millrace/millrace/internal/testkit/serve"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // hundreds of development certificates
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(accounting.ExitAccounted))
 }
 
 // testPatience is how long a test waits for an event that must happen.

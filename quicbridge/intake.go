@@ -127,8 +127,11 @@ func (in *intake) fits(h *holding, size int) bool {
 
 // take sets h to size bytes, unless it has more. Under in.mu.
 func (in *intake) take(h *holding, size int) {
-	in.held += max(size, h.bytes) - h.bytes
-	h.bytes = max(size, h.bytes)
+	if more := size - h.bytes; more > 0 {
+		in.held += more
+		h.bytes = size
+		in.conn.account(more)
+	}
 }
 
 // park makes a busy reader parked. The reader keeps a buffer of size bytes, with n
@@ -138,6 +141,7 @@ func (in *intake) park(h *holding, size, n int) {
 	defer in.mu.Unlock()
 	in.busy--
 	freed := size < h.bytes
+	in.conn.account(size - h.bytes)
 	in.held += size - h.bytes
 	h.bytes = size
 	switch {

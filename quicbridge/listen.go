@@ -104,6 +104,7 @@ func (e *endpoint) admit(ctx context.Context, client *quic.ClientInfo) (context.
 		return nil, err
 	}
 	e.handshakes.Add(1)
+	e.host.AccountMemory(connMemory)
 	// The goroutine lives only as long as the handshake, and the context has no
 	// parent. So an open session keeps no memory of either; with context.AfterFunc
 	// it would.
@@ -114,6 +115,7 @@ func (e *endpoint) admit(ctx context.Context, client *quic.ClientInfo) (context.
 			if a.settle() {
 				e.host.Abandon(a.remote, dialReason(context.Cause(ctx)))
 				e.handshakes.Add(-1)
+				e.host.AccountMemory(-connMemory)
 			}
 		}
 	})
@@ -147,12 +149,13 @@ func (e *endpoint) open(q *quic.Conn) {
 	}
 	e.handshakes.Add(-1)
 	close(a.done)
+	defer e.host.AccountMemory(-connMemory)
 	if e.stopped.Load() {
 		e.host.Abandon(a.remote, errNotAccepting)
 		_ = q.CloseWithError(CodeRefused, codeText[CodeRefused])
 		return
 	}
-	c := newConn(q, &e.protocol.config, &e.limits)
+	c := newConn(q, e.host, &e.protocol.config, &e.limits)
 	port, err := e.host.Open(c, engine.OpenInfo{Remote: a.remote, Local: addrPort(q.LocalAddr()), Admitted: true, Context: q.Context()})
 	if err != nil {
 		code := closeCode(err)

@@ -228,7 +228,7 @@ func (st *stream) beginDelivery(hint int) {
 		return
 	}
 	r.delivery.Begin(c.port, hint)
-	r.replied = newBuffer(min(burstSize, 2*hint)) // replies that don't fit go through the outbox
+	r.replied = c.newWriteBuffer(min(burstSize, 2*hint)) // replies that don't fit go through the outbox
 	// Begin lets only one reader of the connection continue at a time. So all
 	// readers together stay within OutboxLimit.
 	if room := int64(c.limits.OutboxLimit) - c.queued.Load(); room > 0 {
@@ -264,7 +264,7 @@ func (st *stream) endDelivery() {
 	countOff(&st.oneWays, responses-countOff(&st.requests, responses))
 	countOff(&st.oneWays, oneWays)
 	if len(b) == 0 || st.writeTaken(buf, b, true) {
-		buf.free()
+		c.freeWriteBuffer(buf)
 		st.write(true)
 	}
 }
@@ -311,7 +311,11 @@ func (st *stream) awaitRoom() {
 	if st.conn.dialed {
 		return
 	}
-	st.out.AwaitRoom()
+	if st.out.Pending() > st.conn.limits.OutboxSoftMark {
+		st.conn.beginWait()
+		st.out.AwaitRoom()
+		st.conn.endWait()
+	}
 	st.awaitShare()
 }
 
@@ -326,6 +330,8 @@ func (st *stream) awaitShare() {
 	if c.dialed || c.queued.Load() <= mark {
 		return
 	}
+	c.beginWait()
+	defer c.endWait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.phase == phaseOpen && c.recount() > mark &&

@@ -33,7 +33,7 @@ func (p *tapped) Dial(ctx context.Context, host *engine.Host, addr string) (*eng
 		p.dialer.release(socket)
 		return nil, err
 	}
-	p.conn = newConn(q, &p.config, &limits)
+	p.conn = newConn(q, host, &p.config, &limits)
 	port, err := host.Open(p.conn, engine.OpenInfo{Remote: remote.AddrPort()})
 	if err != nil {
 		p.dialer.release(socket)

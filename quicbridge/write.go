@@ -24,8 +24,8 @@ const progressChecks = 4
 // ownPatience; then it starts a writer.
 func (st *stream) write(asReader bool) {
 	var gathered *buffer
-	defer func() { gathered.free() }()
 	c := st.conn
+	defer func() { c.freeWriteBuffer(gathered) }()
 	for {
 		b := st.out.Next()
 		var n int
@@ -41,7 +41,7 @@ func (st *stream) write(asReader bool) {
 			c.wrote(n)
 		case len(b) < gatherBelow:
 			if gathered == nil {
-				gathered = newBuffer(burstSize)
+				gathered = c.newWriteBuffer(burstSize)
 			}
 			b = st.gather(gathered.b, b)
 			if !st.writeTaken(gathered, b, asReader) {
@@ -79,12 +79,12 @@ func (st *stream) writeTaken(buf *buffer, b []byte, asReader bool) bool {
 	case errors.Is(err, errHandOver):
 		c.work.Go(func() {
 			if st.writeTaken(buf, b[n:], false) {
-				buf.free()
+				c.freeWriteBuffer(buf)
 				st.write(false)
 			}
 		})
 	default:
-		buf.free()
+		c.freeWriteBuffer(buf)
 		st.broken(err)
 	}
 	return false

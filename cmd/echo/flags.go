@@ -23,7 +23,8 @@ type options struct {
 	addr     string
 	framer   framing.Framer // nil for packets, which leaves sniffing on
 	dispatch engine.Dispatch
-	cores    int // 0 for as many as there are CPUs
+	cores    int   // 0 for as many as there are CPUs
+	memory   int64 // bytes; 0 for the engine's default
 	quic     bool
 	logLevel slog.Level
 
@@ -82,6 +83,11 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 		}
 		o.cores = n
 		return nil
+	})
+	fs.Func("memory-limit", "`SIZE` such as 256MiB that bounds the memory of sessions; the garbage collector then works to keep "+
+		"the heap near it (default: 70% of the cgroup's limit or of the RAM, for sessions only)", func(v string) (err error) {
+		o.memory, err = parseSize(v)
+		return err
 	})
 	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
 	secure.register(fs)

@@ -2,7 +2,7 @@
 // the same message, on TCP, WebSocket, TLS and QUIC at one address.
 //
 //	echo [--addr HOST:PORT] [--framing NAME] [--dispatch workers|inline]
-//	     [--cores N] [--quic=false] [--log-level LEVEL] [--drain-timeout DURATION]
+//	     [--cores N] [--memory-limit SIZE] [--quic=false] [--log-level LEVEL] [--drain-timeout DURATION]
 //	     [--tls-cert FILE --tls-key FILE | --tls-self-signed]
 //
 // HOST:PORT may be unix:PATH, without QUIC. A listening socket that systemd

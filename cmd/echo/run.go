@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -35,12 +36,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return complain(stderr, exitMisused, err)
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: opts.logLevel}))
-	e := engine.New(engine.Config{
+	if opts.memory > 0 {
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(heapLimit(opts.memory)))
+	}
+	cfg := engine.Config{
 		Handler:  echo{logger},
 		Dispatch: opts.dispatch,
 		Cores:    opts.cores,
 		Logger:   logger,
-	})
+
+		MemoryLimit: opts.memory,
+	}
+	if err := cfg.Validate(); err != nil { // the other flags are checked
+		return complain(stderr, exitMisused, fmt.Errorf("--memory-limit: %w", err))
+	}
+	e := engine.New(cfg)
 	defer e.Close() // for returns before Serve, which closes it too
 	restarts := make(chan os.Signal, 1)
 	signal.Notify(restarts, syscall.SIGUSR2)

@@ -3,6 +3,8 @@
 package serve
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -41,6 +43,17 @@ func Start(t testing.TB, cfg engine.Config, protocols ...engine.Protocol) (*engi
 func EachDispatch(t *testing.T, test func(t *testing.T, d engine.Dispatch)) {
 	t.Run("workers", func(t *testing.T) { test(t, engine.Workers) })
 	t.Run("inline", func(t *testing.T) { test(t, engine.Inline) })
+}
+
+// ExitAccounted exits after the tests of a package, with code, or with 1 if memory is still
+// accounted although every engine has closed: a block, a session or a buffer was counted
+// twice, or not uncounted.
+func ExitAccounted(code int) {
+	if n := engine.New(engine.Config{}).Stats().Memory.Used; code == 0 && n != 0 {
+		fmt.Fprintf(os.Stderr, "FAIL: %d bytes are accounted for Config.MemoryLimit after the last engine has closed\n", n)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // Opened is Handler, and sends each session to C after its OnOpen.
