@@ -276,6 +276,7 @@ func (e *Engine) closeUnstarted() error {
 		s.conn.close(ErrClosed, true) // a transport's; OnClose is not called any more
 	}
 	e.closeListeners()
+	memory.add(-sessionMemory * int(e.active.Load())) // no consumer will end them
 	for _, c := range e.cores {
 		_ = c.loop.Close()
 	}
