@@ -24,8 +24,10 @@ var memory memoryAccount
 // sessions, TLS, incomplete messages in codecs, memory of transports, and the rings and
 // read buffers of engines.
 //
-// Blocks are taken and freed on every core, so the count is divided into shards, one of
-// which is chosen at random: a shard alone means nothing, and only their sum is used.
+// Blocks are taken and freed on every core, so the count is divided into shards. A block
+// belongs to a shard for life: a pool keeps it on one CPU, and so the shard in that CPU's
+// cache. For all else the shard is chosen at random. A shard alone means nothing, and only
+// their sum is used.
 type memoryAccount struct {
 	shards  [memoryShards]memoryShard
 	mu      sync.Mutex // held by the engine that enforces its limit, and to change watches
@@ -34,21 +36,33 @@ type memoryAccount struct {
 
 type memoryShard struct {
 	bytes atomic.Int64
+	next  atomic.Int64 // the watches look at the sum when bytes exceeds it
 	_     cpu.CacheLinePad
 }
 
-// The watches look at the sum when a shard has grown by a step. So they may miss a growth
-// of at most a step in each shard, 4 MiB.
+// The watches look at the sum when a shard has grown by one to two steps. So they may miss a
+// growth of 4 MiB in all.
 const (
-	memoryShards   = 16
-	memoryStepBits = 18 // 256 KiB
+	memoryShards = 16
+	memoryStep   = 128 << 10 // bytes
 )
 
+// randomShard returns the shard of a new block.
+func randomShard() uint8 { return uint8(rand.Uint32() % memoryShards) } //nolint:gosec // it only spreads the writers
+
 // add adds n bytes, which may be negative. Any goroutine may call it, under any lock.
-func (a *memoryAccount) add(n int) {
-	now := a.shards[rand.Uint32()%memoryShards].bytes.Add(int64(n)) //nolint:gosec // it only spreads the writers
-	if n > 0 && now>>memoryStepBits != (now-int64(n))>>memoryStepBits {
+func (a *memoryAccount) add(n int) { a.addTo(randomShard(), n) }
+
+// addTo is add for memory that belongs to a shard. A shard that falls takes next with it,
+// but two steps behind, so that memory that is taken and freed in turn causes no look.
+func (a *memoryAccount) addTo(shard uint8, n int) {
+	s := &a.shards[shard%memoryShards]
+	switch now, next := s.bytes.Add(int64(n)), s.next.Load(); {
+	case now > next:
+		s.next.Store(now + memoryStep)
 		a.grew()
+	case now < next-2*memoryStep:
+		s.next.Store(now + memoryStep)
 	}
 }
 

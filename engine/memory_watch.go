@@ -129,12 +129,10 @@ func (w *memoryWatch) look() (above, closed bool) {
 	return above, closed
 }
 
-// mark returns how many bytes a session may buffer without being paused or closed:
-// OutboxSoftMark, or half an equal share of the limit if that is less. So the sessions
-// below it use at most half of the limit, and closing the others is always enough.
-func (w *memoryWatch) mark() int64 {
-	return min(int64(w.engine.cfg.OutboxSoftMark), w.limit/2/max(w.engine.active.Load(), 1))
-}
+// share returns how many bytes a session may buffer without being paused or closed, if its
+// OutboxSoftMark is not less: half an equal share of the limit. So the sessions below it
+// use at most half of the limit, and closing the others is enough.
+func (w *memoryWatch) share() int64 { return w.limit / 2 / max(w.engine.active.Load(), 1) }
 
 // backlogged is a session that buffers more than the mark.
 type backlogged struct {
@@ -142,12 +140,12 @@ type backlogged struct {
 	bytes   int64
 }
 
-// pause stops reading the sessions above the mark, resumes those that have fallen to half
-// of it, and returns the former.
+// pause stops reading the sessions above their mark, which is share or OutboxSoftMark. It
+// resumes those that have fallen to half of it, and returns the former.
 func (w *memoryWatch) pause() (over []backlogged) {
-	mark := w.mark()
+	share := w.share()
 	for s := range w.engine.all() {
-		n := int64(s.conn.buffered())
+		n, mark := int64(s.conn.buffered()), min(share, int64(s.out.limits.OutboxSoftMark))
 		paused := s.reading.Load()&readMemory != 0
 		if n > mark {
 			over = append(over, backlogged{s, n})

@@ -13,13 +13,14 @@ type block struct {
 	off  int    // bytes of b that were written already
 	next *block // in a blockList
 
-	messages int  // that begin in b, if an outbox filled it
-	control  bool // b holds control frames of an outbox
-	shared   bool // b is not the block's own memory: it is only read, and never pooled
-	rest     bool // b continues the last message of the block before it in an outbox
+	messages int   // that begin in b, if an outbox filled it
+	control  bool  // b holds control frames of an outbox
+	shared   bool  // b is not the block's own memory: it is only read, and never pooled
+	rest     bool  // b continues the last message of the block before it in an outbox
+	shard    uint8 // of the account of memory
+	counted  int   // bytes in that
 
 	release func() // called when a shared block is freed, or nil
-	counted  int  // bytes in the account of memory
 }
 
 // Pooled blocks have sizes in powers of two, from 4 KiB to 2 MiB. Larger ones are
@@ -50,14 +51,16 @@ func blockSize(n int) int {
 // newBlock returns an empty block of at least n bytes.
 func newBlock(n int) *block {
 	size := blockSize(n)
-	memory.add(size)
+	var b *block
 	if log2 := blockBits(n); log2 <= maxBlockBits {
-		if b, ok := blockPools[log2-minBlockBits].Get().(*block); ok {
-			b.counted = size
-			return b
-		}
+		b, _ = blockPools[log2-minBlockBits].Get().(*block)
 	}
-	return &block{b: make([]byte, 0, size), counted: size}
+	if b == nil {
+		b = &block{b: make([]byte, 0, size), shard: randomShard()}
+	}
+	b.counted = size
+	memory.addTo(b.shard, size)
+	return b
 }
 
 // blockOf returns a block with a copy of b.
@@ -73,7 +76,7 @@ func (b *block) free() {
 		b.freeShared()
 		return
 	}
-	memory.add(-b.counted)
+	memory.addTo(b.shard, -b.counted)
 	b.counted = 0
 	size := cap(b.b)
 	if size < minBlockSize || size > maxBlockSize || size&(size-1) != 0 {
