@@ -157,7 +157,7 @@ type Config struct {
 	// ErrMemoryLimit. At 90 % it does not read sessions that buffer more than
 	// OutboxSoftMark, or than half of an equal share of the limit if that is less; that
 	// time counts for PartialTimeout. At 100 % it closes those that buffer most, with
-	// ErrMemoryLimit, whatever SlowConsumer is. A session that buffers less is neither
+	// ErrMemoryLimit, under any SlowConsumer. A session that buffers less is neither
 	// paused nor closed. The engine looks when about 4 MiB were added.
 	//
 	// Default 70 % of the limit of the process's cgroup, or of the RAM if that is less;

@@ -48,7 +48,7 @@ const (
 )
 
 // randomShard returns the shard of a new block.
-func randomShard() uint8 { return uint8(rand.Uint32() % memoryShards) } //nolint:gosec // it only spreads the writers
+func randomShard() uint8 { return uint8(rand.Uint32() % memoryShards) }
 
 // add adds n bytes, which may be negative. Any goroutine may call it, under any lock.
 func (a *memoryAccount) add(n int) { a.addTo(randomShard(), n) }

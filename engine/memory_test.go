@@ -130,6 +130,25 @@ func TestMemoryLimitPauses(t *testing.T) {
 	}
 }
 
+// TestMemoryLimitResumes: a paused session whose peer reads its replies is read again,
+// though the process is still above 90 %.
+func TestMemoryLimitResumes(t *testing.T) {
+	l := serveLimited(t, unreadLimited(64<<10))
+	const messages, size = 300, 10_000
+	c, s := l.peer()
+	l.send(s, messages*size)
+	l.fill(95, 0)
+	waitFor(t, "the pause", func() bool { return l.Stats().Memory.Paused == 1 })
+	if _, err := io.CopyN(io.Discard, c, messages*(size+framing.PacketHeaderSize)); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Write(ping)
+	expect(t, c, pong)
+	if n := l.Stats().Memory; n.Used < memoryLimit/100*90 {
+		t.Errorf("only %d bytes are used", n.Used)
+	}
+}
+
 // TestMemoryLimitPauseDoesNotProtect: the time in which a session is not read because of
 // the limit counts for PartialTimeout. Otherwise incomplete messages could hold the memory
 // for ever.
@@ -147,8 +166,8 @@ func TestMemoryLimitPauseDoesNotProtect(t *testing.T) {
 	}
 }
 
-// TestMemoryLimitCloses: at 100 % the session with the largest backlog is closed, whatever
-// its policy, and no other.
+// TestMemoryLimitCloses: at 100 % the session with the largest backlog is closed, under any
+// policy, and no other.
 func TestMemoryLimitCloses(t *testing.T) {
 	l := serveLimited(t, unreadLimited(64<<10))
 	small, medium := l.slow(20<<10), l.slow(1<<20)

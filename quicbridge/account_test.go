@@ -81,6 +81,25 @@ func TestMemoryLimit(t *testing.T) {
 	eventually(t, "the memory to be uncounted", func() bool { return srv.Stats().Memory.Used < empty+4*connMemory })
 }
 
+// TestMemoryOfAWindow: the data that quic-go keeps for a paused session is estimated.
+func TestMemoryOfAWindow(t *testing.T) {
+	srv := serve(t, engine.Config{Handler: echo}, Config{})
+	s := open(t, raw(t, srv.addr, nil, ALPN))
+	send(t, s, request(t, 1, "x"))
+	expect(t, s, framing.Response, 1, "x")
+	before := srv.Stats().Memory.Used
+	for session := range srv.Sessions() {
+		session.Pause()
+	}
+	send(t, s, request(t, 2, "x"))
+	eventually(t, "the window to be counted", func() bool { return srv.Stats().Memory.Used >= before+DefaultInitialWindow })
+	for session := range srv.Sessions() {
+		session.Resume()
+	}
+	expect(t, s, framing.Response, 2, "x")
+	eventually(t, "it to be uncounted", func() bool { return srv.Stats().Memory.Used < before+DefaultInitialWindow })
+}
+
 // loader is a transport without connections, for its Host.
 type loader struct {
 	engine.Transport

@@ -84,11 +84,7 @@ func parseFlags(args []string, help io.Writer) (options, error) {
 		o.cores = n
 		return nil
 	})
-	fs.Func("memory-limit", "`SIZE` such as 256MiB that bounds the memory of sessions; the garbage collector then works to keep "+
-		"the heap near it (default: 70% of the cgroup's limit or of the RAM, for sessions only)", func(v string) (err error) {
-		o.memory, err = parseSize(v)
-		return err
-	})
+	o.registerMemory(fs)
 	fs.BoolVar(&o.quic, "quic", o.quic, "serve QUIC on the UDP port of the same number")
 	secure.register(fs)
 	fs.Func("drain-timeout", "`DURATION` in which sessions may end after SIGUSR2 has started a successor (default 30s)", func(v string) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"math"
 	"strconv"
 	"strings"
@@ -14,6 +15,15 @@ var sizeUnits = []struct {
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
 
 var errSize = errors.New("must be a size such as 256MiB, above 0, in B, KiB, MiB, GiB or TiB")
+
+// registerMemory adds --memory-limit to fs.
+func (o *options) registerMemory(fs *flag.FlagSet) {
+	fs.Func("memory-limit", "`SIZE` such as 256MiB that bounds the memory of sessions, and the heap at an eighth more "+
+		"(default: 70% of the cgroup's limit or of the RAM, and no bound for the heap)", func(v string) (err error) {
+		o.memory, err = parseSize(v)
+		return err
+	})
+}
 
 // parseSize returns the bytes of a size such as 256MiB.
 func parseSize(v string) (int64, error) {
