@@ -17,6 +17,7 @@ func (c *socketConn) OnEvent(ev reactor.Event) {
 	}
 	if ev&reactor.ToTheEnd != 0 {
 		c.input = max(c.input, inputFinal)
+		c.session.unblockReading(readMemory) // else a lost peer would keep its memory
 	}
 	if ev&reactor.Readable != 0 {
 		c.read()

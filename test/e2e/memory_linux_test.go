@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,13 +19,13 @@ import (
 //
 //	go test -count=1 -v -run TestMemoryLimit ./test/e2e -e2e.stalled=5000 -e2e.stalltime=2m
 var (
-	stalledFlag   = flag.Int("e2e.stalled", 1000, "peers of TestMemoryLimit that ask and do not read")
+	stalledFlag   = flag.Int("e2e.stalled", 1000, "peers of TestMemoryLimit that take the server's memory")
 	stallTimeFlag = flag.Duration("e2e.stalltime", 2*time.Second, "how long they come back")
 )
 
 // TestMemoryLimit starts the echo server with a limit of 256 MiB. Sessions that are there
 // before are served throughout and lose nothing, while many peers ask for large echoes and
-// do not read them, and come back when they are refused or closed. The memory of the
+// do not read them, or begin large messages, and come back when they are refused or closed. The memory of the
 // process stays within 1.3 times the limit.
 func TestMemoryLimit(t *testing.T) {
 	const limit = 256 << 20
@@ -83,8 +84,9 @@ func TestMemoryLimit(t *testing.T) {
 	}, "a new peer is admitted")
 }
 
-// stall asks for echoes of 64 KiB and reads none, until ctx ends. It returns nil if the
-// server ended the connection.
+// stall is one visit of a peer that reads nothing, until ctx ends. It asks for echoes of 64
+// KiB over TCP or WebSocket, or sends the most of a message of 1 MiB and no more. It returns
+// nil if the server ended the connection.
 func stall(ctx context.Context, i int, addr string) error {
 	c, err := testkit.DialFrom(i, addr)
 	if err != nil {
@@ -96,20 +98,35 @@ func stall(ctx context.Context, i int, addr string) error {
 	_ = c.SetLinger(0)
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
 	defer stop()
-	for {
-		if _, err := c.Write(largeRequest); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return nil
+	switch i % 4 {
+	case 0:
+		if _, err = c.Write(hugeRequest[:700<<10]); err == nil {
+			_, err = io.Copy(io.Discard, c) // until the end
+		}
+	case 1:
+		_, err = c.Write([]byte(upgradeRequest))
+		for err == nil {
+			_, err = c.Write(largeFrame)
+		}
+	default:
+		for err == nil {
+			_, err = c.Write(largeRequest)
 		}
 	}
+	return ctx.Err()
 }
 
-var largeRequest = func() []byte {
-	b, err := framing.AppendPacket(nil, &framing.Message{Type: framing.Request, ID: 1, Payload: make([]byte, 64<<10)})
+var (
+	largeRequest = requestOf(64 << 10)
+	hugeRequest  = requestOf(1 << 20)
+	largeFrame   = packWS(nil, largeRequest)
+)
+
+// requestOf returns a request with a payload of size bytes.
+func requestOf(size int) []byte {
+	b, err := framing.AppendPacket(nil, &framing.Message{Type: framing.Request, ID: 1, Payload: make([]byte, size)})
 	if err != nil {
 		panic(err)
 	}
 	return b
-}()
+}
