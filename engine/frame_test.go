@@ -92,8 +92,8 @@ func TestFrameIsEncodedOnceForEachForm(t *testing.T) {
 	}
 }
 
-// TestFormIsAskedAtOpening: once, after the handshake.
-func TestFormIsAskedAtOpening(t *testing.T) {
+// TestFormIsAskedAfterTheHandshake, which may decide it, and once for each frame.
+func TestFormIsAskedAfterTheHandshake(t *testing.T) {
 	var greeted atomic.Bool
 	var asked atomic.Int32
 	p := &scripted{accept: func(*engine.Control) engine.Codec {
@@ -127,7 +127,7 @@ func TestFormIsAskedAtOpening(t *testing.T) {
 	c := dial(t, addr)
 	_, _ = c.Write(append([]byte("!"), ping...))
 	expect(t, c, bytes.Repeat(packet(&framing.Message{}), 3))
-	if asked.Load() != 1 {
+	if asked.Load() != 3 {
 		t.Errorf("asked %d times", asked.Load())
 	}
 }

@@ -12,9 +12,14 @@ import (
 	"github.com/millrace/millrace/internal/testkit"
 )
 
-// newTestOutbox returns an outbox of a limit in bytes.
-func newTestOutbox(limit int, policy SlowConsumerPolicy) *Outbox {
+// newTestOutbox returns an outbox of a limit in bytes, which is emptied at the end.
+func newTestOutbox(t *testing.T, limit int, policy SlowConsumerPolicy) *Outbox {
+	t.Helper()
 	o := &Outbox{}
+	t.Cleanup(func() {
+		o.Discard(ErrClosed) // its blocks are accounted for
+		drainOutbox(o, math.MaxInt)
+	})
 	o.Init(&Limits{OutboxLimit: limit, OutboxSoftMark: limit, MaxMessageSize: limit, SlowConsumer: policy})
 	return o
 }
@@ -55,7 +60,7 @@ func TestOutboxSharesFrames(t *testing.T) {
 		m := &framing.Message{ID: 7, Payload: bytes.Repeat([]byte("x"), size)}
 		f := NewFrame(m)
 		want, _ := framing.AppendPacket(nil, m)
-		o := newTestOutbox(1<<20, SlowConsumerClose)
+		o := newTestOutbox(t, 1<<20, SlowConsumerClose)
 		for range 2 {
 			if err := o.AppendFrame(FormPacket, packets{}, f); err != nil {
 				t.Fatal(err)
@@ -87,7 +92,7 @@ func TestOutboxNeverWritesToAFrame(t *testing.T) {
 	loose := NewForm() // its encoding has spare capacity
 	want, spare := bytes.Clone(f.packet.b), f.encoded(loose, packets{}).b
 	spare = spare[len(spare):cap(spare)]
-	o := newTestOutbox(1<<20, SlowConsumerClose)
+	o := newTestOutbox(t, 1<<20, SlowConsumerClose)
 	for range 100 {
 		for range 3 {
 			_ = o.AppendFrame(FormPacket, packets{}, f)
@@ -108,7 +113,7 @@ func TestOutboxNeverWritesToAFrame(t *testing.T) {
 
 // TestOutboxQueuesNothingForEmptyFrames: an empty message has no bytes in some framings.
 func TestOutboxQueuesNothingForEmptyFrames(t *testing.T) {
-	o := newTestOutbox(1<<20, SlowConsumerClose)
+	o := newTestOutbox(t, 1<<20, SlowConsumerClose)
 	if err := o.AppendFrame(NewForm(), Framed(framing.Raw{}).Accept(nil), &Frame{}); err != nil || o.queue.head != nil || o.messages != 0 {
 		t.Errorf("%v, %d messages", err, o.messages)
 	}
@@ -118,7 +123,7 @@ func TestOutboxQueuesNothingForEmptyFrames(t *testing.T) {
 // own bytes.
 func TestSmallMessagesBehindSharedOnesTakeSmallBlocks(t *testing.T) {
 	f := NewFrame(&framing.Message{Payload: make([]byte, 64<<10)})
-	o := newTestOutbox(1<<20, SlowConsumerClose)
+	o := newTestOutbox(t, 1<<20, SlowConsumerClose)
 	for range 3 {
 		_ = o.AppendFrame(FormPacket, packets{}, f)
 		_ = o.Append(packets{}, &framing.Message{})
@@ -141,7 +146,7 @@ func TestOutboxOwnsPayloads(t *testing.T) {
 			var r released
 			m := &framing.Message{Payload: bytes.Repeat([]byte("x"), size), Ext: nil}
 			want, _ := enc.Append(nil, m)
-			o := newTestOutbox(1<<20, SlowConsumerClose)
+			o := newTestOutbox(t, 1<<20, SlowConsumerClose)
 			if err := o.AppendOwned(enc, m, r.release); err != nil {
 				t.Fatal(name, err)
 			}
@@ -176,7 +181,7 @@ func TestOutboxOwnsPayloads(t *testing.T) {
 func TestOutboxRefusesOwned(t *testing.T) {
 	var r released
 	unencodable := &framing.Message{Type: 9, Payload: make([]byte, smallMessage)}
-	o := newTestOutbox(10_000, SlowConsumerDropNewest)
+	o := newTestOutbox(t, 10_000, SlowConsumerDropNewest)
 	for _, c := range []struct {
 		m    *framing.Message
 		want error
@@ -212,7 +217,7 @@ func TestControlFramesStayOutsideOfOwnedMessages(t *testing.T) {
 	whole, _ := framing.AppendPacket(nil, m)
 	control := []byte("control")
 	for written := range len(whole) + 1 {
-		o := newTestOutbox(1<<20, SlowConsumerClose)
+		o := newTestOutbox(t, 1<<20, SlowConsumerClose)
 		_ = o.AppendOwned(packets{}, m, func() {})
 		var wire []byte
 		step := func(n int) {
@@ -247,7 +252,7 @@ func TestDropOldestDropsOwnedMessagesWhole(t *testing.T) {
 		const sent = 60
 		var r released
 		owned := int32(0)
-		o := newTestOutbox(10*smallMessage, SlowConsumerDropOldest)
+		o := newTestOutbox(t, 10*smallMessage, SlowConsumerDropOldest)
 		var wire []byte
 		for id := range uint32(sent) {
 			var err error

@@ -6,8 +6,8 @@ package engine
 type FormCodec interface {
 	Codec
 	// Form returns the codec's form in this session, or 0 if its encoding cannot be
-	// shared (masked WebSocket frames). It is called once, on the session's loop, when
-	// the session opens. It must not block.
+	// shared (masked WebSocket frames). It is called under the same rules as Append, for
+	// each frame, after the session has opened; the result must not change then.
 	Form() Form
 }
 

@@ -43,8 +43,11 @@ func (w *socketWriter) sendFrame(f *Frame) (err error) {
 	if s.phase == phaseHandshake {
 		return ErrWouldBlock
 	}
-	c := w.conn()
-	return w.queuedLocked(s.out.appendFrame(c.form, c.codec, f))
+	codec, form := w.conn().codec, Form(0)
+	if shared, ok := codec.(FormCodec); ok {
+		form = shared.Form() // not stored: an idle session would have to keep it
+	}
+	return w.queuedLocked(s.out.appendFrame(form, codec, f))
 }
 
 // sendOwned implements connection.

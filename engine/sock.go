@@ -131,9 +131,6 @@ func (c *socketConn) askCodec() {
 	if stateless, ok := c.codec.(StatelessCodec); ok && c.kind == codecStateful && stateless.StatelessAppend() {
 		c.kind = codecStateless
 	}
-	if shared, ok := c.codec.(FormCodec); ok {
-		c.form = shared.Form()
-	}
 }
 
 // localAddr implements connection.

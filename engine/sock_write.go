@@ -28,7 +28,6 @@ const (
 type socketWriter struct {
 	session   *Session
 	output    atomic.Uint32 // an output
-	form      Form          // of the codec; set before the session can send
 	kept      atomic.Int32  // bytes of input that wait, for Config.MemoryLimit; written by the loop
 	lastWrite atomic.Int64  // tick of the last bytes that a full socket accepted
 }
