@@ -119,13 +119,15 @@ func (o *Outbox) encode(enc Appender, m *framing.Message, need int) error {
 	t := o.queue.tail
 	if t == nil || t.space() < need {
 		t = newBlock(o.queue.nextSize(need))
+		defer func() { // also after a panic of enc: a lost block would count for ever
+			if t != o.queue.tail {
+				t.free()
+			}
+		}()
 	}
 	before := len(t.b)
 	b, err := enc.Append(t.b, m)
 	if err != nil || len(b) == before { // some framings encode a message as nothing
-		if t != o.queue.tail {
-			t.free()
-		}
 		return err
 	}
 	t.b = b
