@@ -122,6 +122,7 @@ func TestOutboxQueuesNothingForEmptyFrames(t *testing.T) {
 // TestSmallMessagesBehindSharedOnesTakeSmallBlocks: the queue grows its blocks with its
 // own bytes.
 func TestSmallMessagesBehindSharedOnesTakeSmallBlocks(t *testing.T) {
+	restoreMemory(t) // its outbox keeps its blocks
 	f := NewFrame(&framing.Message{Payload: make([]byte, 64<<10)})
 	o := newTestOutbox(t, 1<<20, SlowConsumerClose)
 	for range 3 {

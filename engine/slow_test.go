@@ -159,6 +159,7 @@ func TestSendContextEnds(t *testing.T) {
 // TestOutboxAppendContext: as for sessions, for the streams of a Transport.
 func TestOutboxAppendContext(t *testing.T) {
 	var out engine.Outbox
+	defer out.Discard(engine.ErrClosed)
 	out.Init(&engine.Limits{OutboxLimit: 1000, OutboxSoftMark: 500, MaxMessageSize: 900})
 	m := &framing.Message{Payload: make([]byte, 800)}
 	if err := out.AppendContext(t.Context(), framing.Packet{}, m); err != nil {
