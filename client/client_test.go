@@ -118,7 +118,7 @@ func TestHazard07BothDirections(t *testing.T) {
 		s := testkit.Receive(t, srv.opened, "the session")
 		go func() {
 			for ev := range c.Events() {
-				if ev.Kind == Message {
+				if ev.Kind == EventMessage {
 					c.Reply(ev.Message, append([]byte("client: "), ev.Message.Payload...))
 				}
 			}
@@ -263,7 +263,7 @@ func TestCloseWithFullInbox(t *testing.T) {
 		for last = range c.Events() {
 			events++
 		}
-		if events < MaxEventBytes/(1024+eventOverhead) || last.Kind != Closed || !errors.Is(last.Err, engine.ErrClosed) {
+		if events < MaxEventBytes/(1024+eventOverhead) || last.Kind != EventClosed || !errors.Is(last.Err, engine.ErrClosed) {
 			t.Errorf("%d events after Close, the last %+v", events, last)
 		}
 	})

@@ -10,21 +10,21 @@ import (
 type Kind uint8
 
 const (
-	Message Kind = 1 // the peer sent a OneWay or a Request
-	Closed  Kind = 2 // the session ended; always the last event
+	EventMessage Kind = 1 // the peer sent a OneWay or a Request
+	EventClosed  Kind = 2 // the session ended; always the last event
 )
 
 // Event is a message from the peer, or the end of the session. Responses are no
 // events: they end the Request that they answer.
 type Event struct {
 	Kind    Kind
-	Message *framing.Message // of Message: it owns its bytes, and the receiver may keep it
-	Err     error            // of Closed: the close reason, never nil
+	Message *framing.Message // of EventMessage: it owns its bytes, and the receiver may keep it
+	Err     error            // of EventClosed: the close reason, never nil
 }
 
 // Events returns the sequence of the peer's messages in the order of their arrival,
-// from the first one after connecting, and then one Closed. It blocks until the
-// next event and ends after Closed. A loop over it may be left, and another one
+// from the first one after connecting, and then one EventClosed. It blocks until the
+// next event and ends after EventClosed. A loop over it may be left, and another one
 // continues. Several goroutines may range over it; then each event goes to one of
 // them.
 //

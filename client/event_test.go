@@ -37,17 +37,17 @@ func TestEvents(t *testing.T) {
 		}
 		for i := range 100 {
 			ev := nextEvent(t, c)
-			if ev.Kind != Message || string(ev.Message.Payload) != fmt.Sprint(i) || ev.Message.Type != framing.OneWay ||
+			if ev.Kind != EventMessage || string(ev.Message.Payload) != fmt.Sprint(i) || ev.Message.Type != framing.OneWay ||
 				ev.Message.BizType != 3 {
 				t.Fatalf("event %d is %+v with %+v", i, ev, ev.Message)
 			}
 		}
 		s.Close()
-		if ev := nextEvent(t, c); ev.Kind != Closed || !errors.Is(ev.Err, engine.ErrPeerClosed) {
-			t.Errorf("the last event is %+v, want Closed by the peer", ev)
+		if ev := nextEvent(t, c); ev.Kind != EventClosed || !errors.Is(ev.Err, engine.ErrPeerClosed) {
+			t.Errorf("the last event is %+v, want EventClosed by the peer", ev)
 		}
 		for ev := range c.Events() {
-			t.Errorf("%+v after Closed", ev)
+			t.Errorf("%+v after EventClosed", ev)
 		}
 	})
 }
@@ -66,7 +66,7 @@ func TestHazard02FirstMessage(t *testing.T) {
 				time.Sleep(time.Millisecond) // long enough for the messages to come first, mostly
 			}
 			for _, want := range []string{"welcome", "second"} {
-				if ev := nextEvent(t, c); ev.Kind != Message || string(ev.Message.Payload) != want {
+				if ev := nextEvent(t, c); ev.Kind != EventMessage || string(ev.Message.Payload) != want {
 					t.Fatalf("connection %d: got %+v, want %q", i, ev, want)
 				}
 			}
@@ -85,11 +85,11 @@ func TestHazard02MessageThenClose(t *testing.T) {
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
 		for i := range 10 {
 			c := dialClient(t, url)
-			if ev := nextEvent(t, c); ev.Kind != Message || string(ev.Message.Payload) != "go away" {
+			if ev := nextEvent(t, c); ev.Kind != EventMessage || string(ev.Message.Payload) != "go away" {
 				t.Fatalf("connection %d: got %+v", i, ev)
 			}
-			if ev := nextEvent(t, c); ev.Kind != Closed || !errors.Is(ev.Err, engine.ErrPeerClosed) {
-				t.Fatalf("connection %d: got %+v, want Closed", i, ev)
+			if ev := nextEvent(t, c); ev.Kind != EventClosed || !errors.Is(ev.Err, engine.ErrPeerClosed) {
+				t.Fatalf("connection %d: got %+v, want EventClosed", i, ev)
 			}
 			c.Close()
 		}
@@ -115,13 +115,13 @@ func TestHazard06SlowReader(t *testing.T) {
 			waitForFullInbox(t, c)
 			for i := range uint32(messages) {
 				ev := nextEvent(t, c)
-				if ev.Kind != Message || binary.BigEndian.Uint32(ev.Message.Payload) != i {
+				if ev.Kind != EventMessage || binary.BigEndian.Uint32(ev.Message.Payload) != i {
 					t.Fatalf("event %d is %+v", i, ev)
 				}
 			}
 			s.Close() // not before: a closing session waits for its reader only so long
-			if ev := nextEvent(t, c); ev.Kind != Closed || !errors.Is(ev.Err, engine.ErrPeerClosed) {
-				t.Errorf("the last event is %+v, want Closed by the peer", ev)
+			if ev := nextEvent(t, c); ev.Kind != EventClosed || !errors.Is(ev.Err, engine.ErrPeerClosed) {
+				t.Errorf("the last event is %+v, want EventClosed by the peer", ev)
 			}
 		})
 	}

@@ -52,7 +52,7 @@ func ExampleDial() {
 	// quic HELLO <nil>
 }
 
-// Messages come as a sequence; Closed is the last of it.
+// Messages come as a sequence; EventClosed is the last of it.
 func ExampleClient_Events() {
 	addr, stop := upperCase()
 	defer stop()
@@ -67,12 +67,12 @@ func ExampleClient_Events() {
 	}
 	for ev := range c.Events() {
 		switch ev.Kind {
-		case client.Message:
+		case client.EventMessage:
 			fmt.Println(string(ev.Message.Payload))
 			if string(ev.Message.Payload) == "THREE" {
 				_ = c.Close()
 			}
-		case client.Closed:
+		case client.EventClosed:
 			fmt.Println(ev.Err)
 		}
 	}

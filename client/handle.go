@@ -17,7 +17,7 @@ func (c *Client) handle() {
 		switch {
 		case !more:
 			return
-		case ev.Kind == Closed:
+		case ev.Kind == EventClosed:
 			c.guard(func() { c.handler.OnClose(c.session, ev.Err) })
 		case ok:
 			ok = c.guard(func() { c.handler.OnMessage(c.session, ev.Message) })

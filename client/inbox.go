@@ -34,7 +34,7 @@ type inbox struct {
 	bytes  int
 	paused bool  // the session was paused by this inbox
 	reason error // the session's close reason; nil before its end
-	told   bool  // the Closed event was returned
+	told   bool  // EventClosed was returned
 }
 
 // node is a message in an inbox's list, made and kept as one allocation.
@@ -72,7 +72,7 @@ func (b *inbox) push(m *framing.Message) {
 	b.ready.Signal()
 }
 
-// next blocks until there is an event and returns it. ok is false after Closed was
+// next blocks until there is an event and returns it. ok is false after EventClosed was
 // returned.
 func (b *inbox) next() (ev Event, ok bool) {
 	b.mu.Lock()
@@ -82,13 +82,13 @@ func (b *inbox) next() (ev Event, ok bool) {
 	}
 	if n := b.head; n != nil {
 		b.pop(n)
-		return Event{Kind: Message, Message: &n.m}, true
+		return Event{Kind: EventMessage, Message: &n.m}, true
 	}
 	if b.told {
 		return Event{}, false
 	}
 	b.told = true
-	return Event{Kind: Closed, Err: b.reason}, true
+	return Event{Kind: EventClosed, Err: b.reason}, true
 }
 
 // pop removes the head n from the list, and resumes the session when half of the
@@ -105,7 +105,7 @@ func (b *inbox) pop(n *node) {
 	}
 }
 
-// end queues Closed, with reason, after the messages queued so far.
+// end queues EventClosed, with reason, after the messages queued so far.
 func (b *inbox) end(reason error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

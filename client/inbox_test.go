@@ -26,16 +26,16 @@ func TestInboxOrderAndEnd(t *testing.T) {
 	b.end(reason)
 	for _, c := range "abc" {
 		ev, ok := b.next()
-		if !ok || ev.Kind != Message || string(ev.Message.Payload) != string(c) ||
+		if !ok || ev.Kind != EventMessage || string(ev.Message.Payload) != string(c) ||
 			string(ev.Message.Ext) != string(c) || ev.Message.BizType != uint8(c) {
 			t.Fatalf("got %+v %v, want message %c", ev, ok, c)
 		}
 	}
-	if ev, ok := b.next(); !ok || ev.Kind != Closed || ev.Err != reason || ev.Message != nil {
-		t.Errorf("got %+v %v, want Closed", ev, ok)
+	if ev, ok := b.next(); !ok || ev.Kind != EventClosed || ev.Err != reason || ev.Message != nil {
+		t.Errorf("got %+v %v, want EventClosed", ev, ok)
 	}
 	if ev, ok := b.next(); ok {
-		t.Errorf("got %+v after Closed", ev)
+		t.Errorf("got %+v after EventClosed", ev)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestInboxSeveralReaders(t *testing.T) {
 					return
 				}
 				mu.Lock()
-				if ev.Kind == Closed {
+				if ev.Kind == EventClosed {
 					closed++
 				} else {
 					seen[binary.BigEndian.Uint32(ev.Message.Payload)]++
@@ -125,6 +125,6 @@ func TestInboxSeveralReaders(t *testing.T) {
 		}
 	}
 	if closed != 1 {
-		t.Errorf("Closed was seen %d times", closed)
+		t.Errorf("EventClosed was seen %d times", closed)
 	}
 }

@@ -240,11 +240,11 @@ func (p *peer) read() {
 	defer p.credit.shut()
 	for ev := range p.c.Events() {
 		switch ev.Kind {
-		case client.Closed:
+		case client.EventClosed:
 			if reasonName(ev.Err) == "" {
 				p.run.failf("%s: Closed without a known reason: %v", p.scheme, ev.Err)
 			}
-		case client.Message:
+		case client.EventMessage:
 			h := p.count(ev.Message.Payload, laneOneWay, len(ev.Message.Payload))
 			if ev.Message.ID != h.seq+1 || ev.Message.Type != framing.OneWay {
 				p.run.failf("%s: message %d came as number %d, type %d", p.scheme, h.seq, ev.Message.ID, ev.Message.Type)
