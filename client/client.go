@@ -39,7 +39,7 @@ func newClient(h *hub, s *engine.Session) *Client {
 	return &Client{
 		hub:     h,
 		session: s,
-		inbox:   newInbox(s),
+		inbox:   newInbox(s, DefaultMaxEventBytes),
 		done:    make(chan struct{}),
 		gone:    make(chan struct{}),
 	}
@@ -90,10 +90,16 @@ func (c *Client) Session() *engine.Session { return c.session }
 // Send queues a copy of payload as a one-way message. It does not wait until it is
 // written. Errors are those of Session.Send. If the server reads too slowly and 16
 // MiB are queued, the session ends with engine.ErrSlowConsumer.
-func (c *Client) Send(payload []byte) error { return c.session.Send(payload) }
+func (c *Client) Send(payload []byte) error {
+	c.inbox.send()
+	return c.session.Send(payload)
+}
 
 // SendMessage queues a copy of m, with all its fields, as Send does.
-func (c *Client) SendMessage(m *framing.Message) error { return c.session.SendMessage(m) }
+func (c *Client) SendMessage(m *framing.Message) error {
+	c.inbox.send()
+	return c.session.SendMessage(m)
+}
 
 // Reply answers m, a message of Events or of a handler, with a copy of payload: a
 // Request by its Response, any other message by a OneWay with the same ID. No other
@@ -108,8 +114,8 @@ func (c *Client) Reply(m *framing.Message, payload []byte) error { return c.sess
 // It blocks until the Response arrives, ctx ends, or the session ends (at once,
 // with its close reason). It may be called from any goroutine, and from the
 // callbacks of WithHandler. Do not call it from a callback of an engine's Handler:
-// that would block a whole core. Unread messages may delay the Response; see
-// Events.
+// that would block a whole core. Once Events or Receive was called, messages that
+// nobody receives may delay the Response; see Events.
 //
 // Errors: ErrCompressed, and those of mux.Mux.Request.
 func (c *Client) Request(ctx context.Context, payload []byte) ([]byte, error) {
@@ -126,6 +132,7 @@ func (c *Client) Request(ctx context.Context, payload []byte) ([]byte, error) {
 // RequestMessage is Request with a whole message, and returns the whole Response.
 // See mux.Mux.RequestMessage for the fields of m that are sent.
 func (c *Client) RequestMessage(ctx context.Context, m *framing.Message) (*framing.Message, error) {
+	c.inbox.send()
 	return c.hub.mux.RequestMessage(ctx, c.session, m)
 }
 

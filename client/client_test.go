@@ -254,16 +254,17 @@ func TestCloseWithFullInbox(t *testing.T) {
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
 		c := dialClient(t, url)
+		sequence := c.Events()
 		if err := c.Send(nil); err != nil {
 			t.Fatal(err)
 		}
 		waitForFullInbox(t, c)
 		c.Close()
 		events, last := 0, Event{}
-		for last = range c.Events() {
+		for last = range sequence {
 			events++
 		}
-		if events < MaxEventBytes/(1024+eventOverhead) || last.Kind != EventClosed || !errors.Is(last.Err, engine.ErrClosed) {
+		if events < DefaultMaxEventBytes/(1024+eventOverhead) || last.Kind != EventClosed || !errors.Is(last.Err, engine.ErrClosed) {
 			t.Errorf("%d events after Close, the last %+v", events, last)
 		}
 	})

@@ -52,6 +52,7 @@ func Dial(ctx context.Context, rawURL string, opts ...Option) (*Client, error) {
 	c.handler = o.handler
 	c.own()
 	if c.handler != nil {
+		c.inbox.read()
 		go c.handle()
 	}
 	return c, nil

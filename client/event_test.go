@@ -138,16 +138,17 @@ func waitForFullInbox(t *testing.T, c *Client) {
 		defer c.inbox.mu.Unlock()
 		return c.inbox.bytes
 	}
-	testkit.Eventually(t, func() bool { return fill() >= MaxEventBytes }, "a full inbox")
+	testkit.Eventually(t, func() bool { return fill() >= DefaultMaxEventBytes }, "a full inbox")
 	for range 20 { // while more would arrive, if the client read on
 		time.Sleep(5 * time.Millisecond)
-		if n := fill(); n > MaxEventBytes+received {
-			t.Fatalf("%d bytes wait, want at most %d", n, MaxEventBytes+received)
+		if n := fill(); n > DefaultMaxEventBytes+received {
+			t.Fatalf("%d bytes wait, want at most %d", n, DefaultMaxEventBytes+received)
 		}
 	}
 }
 
-// Responses after unread messages arrive as soon as those are read.
+// Responses after unread messages of a client that receives arrive as soon as those
+// are read.
 func TestRequestBehindUnreadMessages(t *testing.T) {
 	const messages, size = 3000, 1024
 	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {
@@ -158,6 +159,7 @@ func TestRequestBehindUnreadMessages(t *testing.T) {
 	})
 	overAll(t, h, func(t *testing.T, _ *server, url string) {
 		c := dialClient(t, url)
+		c.Events()
 		answer := make(chan string, 1)
 		go func() {
 			b, err := c.Request(testkit.Context(t), nil)

@@ -13,6 +13,10 @@ import (
 // Each loop costs a thread and its buffers.
 const maxCores = 4
 
+// DefaultMaxEventBytes is how many bytes of received messages may wait for Events,
+// Receive or the handler. Reading resumes at half of that.
+const DefaultMaxEventBytes = 1 << 20
+
 // maxOutboxBytes is how many bytes may wait to be written to one server before Send
 // fails with engine.ErrSlowConsumer and the session ends.
 //

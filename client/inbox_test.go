@@ -16,7 +16,7 @@ func (r *countingReader) Pause()  { r.pauses++ }
 func (r *countingReader) Resume() { r.resumes++ }
 
 func TestInboxOrderAndEnd(t *testing.T) {
-	b := newInbox(&countingReader{})
+	b := newInbox(&countingReader{}, DefaultMaxEventBytes)
 	reason := errors.New("the end")
 	buf := []byte("a")
 	for _, c := range []byte("abc") {
@@ -41,9 +41,9 @@ func TestInboxOrderAndEnd(t *testing.T) {
 
 func TestInboxPausesAtTheBound(t *testing.T) {
 	r := &countingReader{}
-	b := newInbox(r)
+	b := newInbox(r, DefaultMaxEventBytes)
 	m := &framing.Message{Payload: make([]byte, 1024-eventOverhead)}
-	const full = MaxEventBytes / 1024
+	const full = DefaultMaxEventBytes / 1024
 	for range full - 1 {
 		b.push(m)
 	}
@@ -57,7 +57,7 @@ func TestInboxPausesAtTheBound(t *testing.T) {
 		t.Fatalf("%d pauses at the bound, want 1", r.pauses)
 	}
 	for range full + 9 {
-		if b.bytes <= MaxEventBytes/2 {
+		if b.bytes <= DefaultMaxEventBytes/2 {
 			break
 		}
 		if r.resumes != 0 {
@@ -79,8 +79,8 @@ func TestInboxPausesAtTheBound(t *testing.T) {
 // Messages without a payload are bounded as well.
 func TestInboxCountsEmptyMessages(t *testing.T) {
 	r := &countingReader{}
-	b := newInbox(r)
-	for range MaxEventBytes / eventOverhead {
+	b := newInbox(r, DefaultMaxEventBytes)
+	for range DefaultMaxEventBytes / eventOverhead {
 		b.push(&framing.Message{})
 	}
 	if r.pauses != 1 {
@@ -90,7 +90,7 @@ func TestInboxCountsEmptyMessages(t *testing.T) {
 
 // Every event goes to exactly one of several readers, and all of them end.
 func TestInboxSeveralReaders(t *testing.T) {
-	b := newInbox(&countingReader{})
+	b := newInbox(&countingReader{}, DefaultMaxEventBytes)
 	const readers, messages = 4, 1000
 	var wg sync.WaitGroup
 	var mu sync.Mutex

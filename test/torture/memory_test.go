@@ -100,7 +100,7 @@ func (r *run) heapBound() (total int64, sum string) {
 	// A half-open handshake: its first bytes, the session, crypto/tls's state,
 	// and the peer's half of the connection.
 	const halfOpen = 64 << 10
-	// A peer of ours: its events (client.MaxEventBytes), window, link and
+	// A peer of ours: its events (client.DefaultMaxEventBytes), window, link and
 	// buffers; and the engine that clients share.
 	const client, hub = 2 << 20, 16 << 20
 	clients := sessions / 2
