@@ -19,6 +19,7 @@ type core struct {
 	engine *Engine
 	index  int
 	inline bool
+	parked bool // the loop sleeps in Go's poller, if it can
 	loop   eventLoop
 	shared sharedLoop // loop if the worker and the reader run it in turn, else nil
 	slots  slots
@@ -164,9 +165,17 @@ func (c *core) stop() {
 // runLoop is the goroutine of the event loop.
 func (c *core) runLoop() {
 	defer c.engine.running.Done()
-	if err := c.loop.Run(); err != nil {
+	if err := run(c.loop, c.parked); err != nil {
 		c.engine.cfg.Logger.Error("event loop ended", "core", c.index, "error", err)
 	}
+}
+
+// run runs l until it is stopped, parked if that is asked for and possible.
+func run(l interface{ Run() error }, parked bool) error {
+	if p, ok := l.(interface{ RunParked() error }); ok && parked {
+		return p.RunParked()
+	}
+	return l.Run()
 }
 
 // wake makes the consumer check the ring.

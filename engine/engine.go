@@ -50,6 +50,7 @@ type Engine struct {
 	mu        sync.Mutex // guards the fields below
 	made      bool
 	started   bool
+	lent      bool  // GOMAXPROCS was raised
 	err       error // of the Config, or of making the cores; permanent
 	listenErr error // the first error of Listen since Listen last succeeded
 	acceptor  *reactor.Loop
@@ -99,10 +100,12 @@ func (e *Engine) make() error {
 // may ignore the error of Listen. A later Listen that succeeds clears it. Start does
 // not wait for connections.
 //
-// While the engine runs, GOMAXPROCS is higher by the number of its threads that poll:
-// they sleep in system calls, and the scheduler would count them as running. With
-// several engines in a process the largest number counts. After the last engine has
-// closed, GOMAXPROCS is restored, and the runtime's automatic updates if they were on.
+// While the engine runs and has listened, GOMAXPROCS is higher by the number of its
+// threads that poll: they sleep in system calls, and the scheduler would count them as
+// running. With several engines in a process the largest number counts. After the last
+// engine has closed, GOMAXPROCS is restored, and the runtime's automatic updates if they
+// were on. An engine that only dials does not change it; with Inline dispatch its loops
+// wait in Go's own poller on Linux.
 func (e *Engine) Start() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -123,11 +126,12 @@ func (e *Engine) start() error {
 		return e.listenErr
 	}
 	e.started = true
-	cpu.Lend(e.sleepers())
+	e.lend()
 	e.running.Add(2)
-	go runAcceptor(e)
+	go runAcceptor(e, !e.lent)
 	go runTicker(e)
 	for _, c := range e.cores {
+		c.parked = c.inline && !e.lent
 		c.start()
 	}
 	e.memory.start()
@@ -136,6 +140,14 @@ func (e *Engine) start() error {
 		go runWatch(e)
 	}
 	return nil
+}
+
+// lend raises GOMAXPROCS once the engine runs and has a listener. With e.mu held.
+func (e *Engine) lend() {
+	if e.started && !e.lent && len(e.listeners) > 0 {
+		e.lent = true
+		cpu.Lend(e.sleepers())
+	}
 }
 
 // sleepers returns how many of the engine's goroutines often sleep in system calls: one
@@ -300,7 +312,9 @@ func (e *Engine) finishClose() {
 	_ = e.acceptor.Stop()
 	e.running.Wait()
 	e.memory.stopped()
-	cpu.Return(e.sleepers())
+	if e.lent {
+		cpu.Return(e.sleepers())
+	}
 }
 
 // abortAll drops every session and waits until OnClose of each has returned.

@@ -127,6 +127,7 @@ func (e *Engine) listen(cfg *ListenConfig, file *os.File, protocols []Protocol) 
 	l.inherited = nil
 	e.listenErr = nil
 	e.listeners = append(e.listeners, l)
+	e.lend()
 	if l.conn.FD >= 0 {
 		_ = e.acceptor.Trigger(registerListenerTask, l)
 	}

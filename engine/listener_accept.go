@@ -10,9 +10,9 @@ import (
 
 // runAcceptor is the goroutine that accepts for all listeners: a loop of its
 // own, so that no handler and no socket ever delays it.
-func runAcceptor(e *Engine) {
+func runAcceptor(e *Engine, parked bool) {
 	defer e.running.Done()
-	if err := e.acceptor.Run(); err != nil {
+	if err := run(e.acceptor, parked); err != nil {
 		e.cfg.Logger.Error("acceptor ended", "error", err)
 	}
 	for _, l := range e.listeners {

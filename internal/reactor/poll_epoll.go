@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 
 	errorx "github.com/panjf2000/gnet/v2/pkg/errors"
@@ -39,6 +40,8 @@ type poller struct {
 	stopped     bool
 
 	recalled atomic.Bool // Substitute is to return
+
+	parked syscall.RawConn // of the epoll descriptor; set by RunParked
 }
 
 // again is the loop's list of handlers that have more work. Its rounds are those of the
@@ -106,7 +109,11 @@ func (p *poller) signal() error {
 
 // wait is epoll_wait. A call that does not sleep bypasses the Go scheduler, as in sock_raw.go.
 func (p *poller) wait(timeout int) (int, error) {
-	if timeout != 0 {
+	switch {
+	case timeout == 0:
+	case p.parked != nil:
+		return p.park()
+	default:
 		return unix.EpollWait(p.fd, p.events, timeout)
 	}
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.fd), uintptr(unsafe.Pointer(&p.events[0])),
@@ -117,11 +124,42 @@ func (p *poller) wait(timeout int) (int, error) {
 	return int(n), nil
 }
 
+// park is wait without a bound, by Go's own poller.
+func (p *poller) park() (n int, err error) {
+	if failed := p.parked.Read(func(uintptr) bool {
+		n, err = p.wait(0)
+		return n != 0 || err != nil
+	}); failed != nil {
+		return 0, failed
+	}
+	return n, err
+}
+
 func (l *Loop) add(c *Conn) error {
 	return l.poller.ctlAdd(c.FD, unix.EPOLLIN|unix.EPOLLPRI|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
 }
 
 func (l *Loop) run() error { return l.rounds(nil) }
+
+// RunParked is Run for a loop beside other goroutines that do most of the work: it
+// sleeps in Go's poller, to which the epoll descriptor is one more descriptor, and not
+// in a system call. So it needs no thread of its own and no place among the GOMAXPROCS
+// running goroutines. It exists on Linux only.
+func (l *Loop) RunParked() error {
+	fd, err := unix.FcntlInt(uintptr(l.poller.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true) // else package os takes it for a file that blocks
+	}
+	if err != nil {
+		return l.finish(os.NewSyscallError("fcntl", err))
+	}
+	f := os.NewFile(uintptr(fd), "epoll")
+	defer func() { _ = f.Close() }()
+	if l.poller.parked, err = f.SyscallConn(); err != nil {
+		return l.finish(err)
+	}
+	return l.finish(l.rounds(nil))
+}
 
 // RunRounds is Run that tells r of the rounds. While the goroutine is in a call of a
 // Handler, a Task or r, it may let another one run Substitute. The two must hand the loop
@@ -130,8 +168,10 @@ func (l *Loop) run() error { return l.rounds(nil) }
 func (l *Loop) RunRounds(r Rounds) error { return l.finish(l.rounds(r)) }
 
 func (l *Loop) rounds(r Rounds) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if l.poller.parked == nil {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
 	p := l.poller
 	for more := false; ; {
 		if err := l.poll(!more, r); err != nil {
