@@ -14,11 +14,15 @@ import (
 // plain bytes. Use RequestMessage.
 var ErrCompressed = errors.New("client: the answer is compressed")
 
+// ErrNoRequests: a client with WithPlainMessages has no requests, because such
+// messages carry no IDs.
+var ErrNoRequests = errors.New("client: plain WebSocket messages carry no requests")
+
 // Client is a connection to one server. Dial makes one; the zero Client is not
 // usable. Its methods may be called from any goroutine. It does not reconnect after
 // its session has ended.
 //
-// All clients of a process share one engine, which starts with the first and stops
+// All clients of a process with equal Limits share one engine, which starts with the first and stops
 // with the last of them. While the engine runs, it raises GOMAXPROCS as documented
 // at Engine.Start; if another engine of the same size runs, it does not raise it
 // further.
@@ -26,9 +30,13 @@ type Client struct {
 	hub     *hub
 	session *engine.Session
 	inbox   *inbox
-	handler engine.Handler // of WithHandler; set before Dial returns, then read only
-	done    chan struct{}  // closed when the session has ended
-	gone    chan struct{}  // closed when the client has left its hub
+	done    chan struct{} // closed when the session has ended
+	gone    chan struct{} // closed when the client has left its hub
+
+	// Set before Dial returns, then read only.
+	handler     engine.Handler // of WithHandler
+	subprotocol string
+	plain       bool
 
 	mu     sync.Mutex // guards the fields below
 	dialed bool       // Dial succeeded: the client owns one use of the hub
@@ -39,7 +47,7 @@ func newClient(h *hub, s *engine.Session) *Client {
 	return &Client{
 		hub:     h,
 		session: s,
-		inbox:   newInbox(s, DefaultMaxEventBytes),
+		inbox:   newInbox(s, h.maxEventBytes),
 		done:    make(chan struct{}),
 		gone:    make(chan struct{}),
 	}
@@ -87,9 +95,13 @@ func (c *Client) leave() {
 // methods.
 func (c *Client) Session() *engine.Session { return c.session }
 
+// Subprotocol returns the WebSocket subprotocol that the server selected of those of
+// WithSubprotocols. It is "" if there is none.
+func (c *Client) Subprotocol() string { return c.subprotocol }
+
 // Send queues a copy of payload as a one-way message. It does not wait until it is
-// written. Errors are those of Session.Send. If the server reads too slowly and 16
-// MiB are queued, the session ends with engine.ErrSlowConsumer.
+// written. Errors are those of Session.Send. If the server reads too slowly and
+// Limits.OutboxLimit bytes are queued, the session ends with engine.ErrSlowConsumer.
 func (c *Client) Send(payload []byte) error {
 	c.inbox.send()
 	return c.session.Send(payload)
@@ -117,7 +129,7 @@ func (c *Client) Reply(m *framing.Message, payload []byte) error { return c.sess
 // that would block a whole core. Once Events or Receive was called, messages that
 // nobody receives may delay the Response; see Events.
 //
-// Errors: ErrCompressed, and those of mux.Mux.Request.
+// Errors: ErrCompressed, ErrNoRequests, and those of mux.Mux.Request.
 func (c *Client) Request(ctx context.Context, payload []byte) ([]byte, error) {
 	m, err := c.RequestMessage(ctx, &framing.Message{Payload: payload})
 	if err != nil {
@@ -132,6 +144,9 @@ func (c *Client) Request(ctx context.Context, payload []byte) ([]byte, error) {
 // RequestMessage is Request with a whole message, and returns the whole Response.
 // See mux.Mux.RequestMessage for the fields of m that are sent.
 func (c *Client) RequestMessage(ctx context.Context, m *framing.Message) (*framing.Message, error) {
+	if c.plain {
+		return nil, ErrNoRequests
+	}
 	c.inbox.send()
 	return c.hub.mux.RequestMessage(ctx, c.session, m)
 }
@@ -152,7 +167,7 @@ func (c *Client) Err() error {
 }
 
 // Close writes the queued messages, sends the transport's close, and blocks until
-// the connection has ended. That takes at most about engine.DefaultLingerTimeout.
+// the connection has ended. That takes at most about Limits.LingerTimeout.
 // Messages that were received before can still be read from Events; later ones are
 // dropped. Pending requests fail with engine.ErrClosed. The last client of the
 // process also waits until the shared engine has stopped. Close may be called from

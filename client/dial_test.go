@@ -14,11 +14,15 @@ import (
 	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
-// hubUses is how many clients the process's hub has; 0 without a hub.
+// hubUses is how many clients the hub of the default limits has; nil and 0 without
+// one.
 func hubUses() (h *hub, uses int) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	return shared.hub, shared.uses
+	if h = shared.hubs[Limits{}]; h != nil {
+		uses = h.uses
+	}
+	return h, uses
 }
 
 // All clients share one engine, which ends with the last of them.

@@ -8,64 +8,46 @@ import (
 	"github.com/millrace/millrace/mux"
 )
 
-// maxCores bounds the event loops that all clients of a process share. A loop only
-// completes requests and fills inboxes, so a few loops serve any number of clients.
-// Each loop costs a thread and its buffers.
-const maxCores = 4
-
-// DefaultMaxEventBytes is how many bytes of received messages may wait for Events,
-// Receive or the handler. Reading resumes at half of that.
-const DefaultMaxEventBytes = 1 << 20
-
-// maxOutboxBytes is how many bytes may wait to be written to one server before Send
-// fails with engine.ErrSlowConsumer and the session ends.
-//
-// A client continues to read while its own output waits;
-// engine.Config.OutboxSoftMark applies to accepted sessions only. If the client
-// stopped reading, a client that writes much and a server that answers much could
-// wait for each other.
-const maxOutboxBytes = 16 << 20
-
-// hub is the engine that all clients of a process share, from the first Dial until
-// the last client is closed. Its callbacks run inline on the event loops and never
-// block.
+// hub is the engine that all clients with the same limits share, from the first Dial
+// until the last client is closed. Its callbacks run inline on the event loop and
+// never block. One event loop is enough: it only completes requests and fills
+// inboxes.
 type hub struct {
-	engine *engine.Engine
-	mux    *mux.Mux
+	limits        Limits
+	engine        *engine.Engine
+	mux           *mux.Mux
+	maxEventBytes int
+	uses          int // clients, and Dials in progress; guarded by shared.mu
 
 	creating sync.Mutex // held while a session gets its Client
 }
 
-// shared is the process's hub, nil while there is no client.
-var shared struct {
-	mu   sync.Mutex // guards the fields below
-	hub  *hub
-	uses int // clients, and Dials in progress
-}
+// shared holds the process's hubs that have users.
+var shared = struct {
+	mu   sync.Mutex
+	hubs map[Limits]*hub
+}{hubs: map[Limits]*hub{}}
 
-// join returns the process's hub for one more client. It must be left once.
-func join() *hub {
+// join returns the process's hub of l for one more client. It must be left once.
+func join(l Limits) *hub {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	if shared.hub == nil {
-		shared.hub = newHub()
+	h := shared.hubs[l]
+	if h == nil {
+		h = newHub(l)
+		shared.hubs[l] = h
 	}
-	shared.uses++
-	return shared.hub
+	h.uses++
+	return h
 }
 
-func newHub() *hub {
-	h := &hub{}
-	h.mux = mux.New(router{h}, mux.Config{})
-	cfg := engine.Config{
-		Handler:     h.mux,
-		Dispatch:    engine.Inline,
-		OutboxLimit: maxOutboxBytes,
+func newHub(l Limits) *hub {
+	h := &hub{limits: l, maxEventBytes: l.MaxEventBytes}
+	if h.maxEventBytes == 0 {
+		h.maxEventBytes = DefaultMaxEventBytes
 	}
-	// The default is the CPUs of the process, without the additions of other
-	// engines to GOMAXPROCS.
-	cfg.Cores = min(engine.New(cfg).Config().Cores, maxCores)
-	h.engine = engine.New(cfg)
+	h.mux = mux.New(router{h}, mux.Config{})
+	h.engine = engine.New(l.config(h.mux))
 	return h
 }
 
@@ -75,11 +57,11 @@ func newHub() *hub {
 func (h *hub) leave() (last bool) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	shared.uses--
-	if shared.uses > 0 {
+	h.uses--
+	if h.uses > 0 {
 		return false
 	}
-	shared.hub = nil
+	delete(shared.hubs, h.limits)
 	return true
 }
 

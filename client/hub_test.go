@@ -1,42 +1,46 @@
 package client
 
 import (
+	"io"
+	"net"
 	"runtime"
 	"testing"
 
-	"github.com/millrace/millrace/engine"
-	"github.com/millrace/millrace/internal/testkit/serve"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
-// TestHubHeedsTheCPUs checks that the hub uses the number of CPUs without the
-// additions of running engines to GOMAXPROCS, and that with another engine it adds
-// nothing more.
-func TestHubHeedsTheCPUs(t *testing.T) {
-	cpus := runtime.GOMAXPROCS(0)
-	e := engine.New(engine.Config{Handler: serve.Echo, Cores: cpus})
-	defer e.Close()
-	l, err := e.Listen("127.0.0.1:0", engine.Packets())
+// TestDialKeepsGOMAXPROCS checks that a process that only dials keeps its GOMAXPROCS.
+// Its server is a plain socket that sends everything back, so that no other engine
+// runs.
+func TestDialKeepsGOMAXPROCS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Start(); err != nil {
-		t.Fatal(err)
-	}
-	raised := runtime.GOMAXPROCS(0)
-	c, err := Dial(t.Context(), "tcp://"+l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := c.hub.engine.Config().Cores; n != min(cpus, maxCores) {
-		t.Errorf("%d cores on %d CPUs", n, cpus)
-	}
-	if n := runtime.GOMAXPROCS(0); n != raised {
-		t.Errorf("GOMAXPROCS is %d with a client, %d without", n, raised)
-	}
-	_ = c.Close()
-	<-c.gone
-	_ = e.Close()
-	if n := runtime.GOMAXPROCS(0); n != cpus {
-		t.Errorf("GOMAXPROCS is %d in the end, not %d", n, cpus)
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(conn, conn)
+				_ = conn.Close()
+			}()
+		}
+	}()
+	before := runtime.GOMAXPROCS(0)
+	for _, limits := range []Limits{{}, {MaxEventBytes: 1 << 10}} {
+		c := dialClient(t, "tcp://"+l.Addr().String(), WithLimits(limits))
+		if err := c.Send([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := c.Receive(testkit.Context(t)); err != nil || string(m.Payload) != "hello" {
+			t.Errorf("got %+v, %v", m, err)
+		}
+		if n := runtime.GOMAXPROCS(0); n != before {
+			t.Errorf("GOMAXPROCS is %d with a client, %d without", n, before)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // ErrBadURL is wrapped by every error about the URL itself. Nothing was dialed
@@ -23,12 +24,15 @@ func (e *UnsupportedSchemeError) Error() string {
 // Is makes errors.Is(e, ErrBadURL) true.
 func (e *UnsupportedSchemeError) Is(target error) bool { return target == ErrBadURL }
 
-// target is a parsed URL: transport, address, and the path of a WebSocket.
+// target is a parsed URL: transport, address, and the rest for a WebSocket.
 type target struct {
 	scheme string
 	addr   string // "host:port", IPv6 in brackets; or "unix:" and a name
-	path   string // of ws and wss only
+	uri    string // path and query, percent-encoded; of ws and wss only
 }
+
+// webSocket reports whether t is a ws or wss URL.
+func (t *target) webSocket() bool { return t.uri != "" }
 
 // The default ports of WebSocket URLs (RFC 6455 section 3).
 const (
@@ -38,6 +42,10 @@ const (
 
 // parseTarget parses rawURL and refuses parts of it that would be ignored.
 func parseTarget(rawURL string) (target, error) {
+	scheme, _, _ := strings.Cut(rawURL, ":")
+	if !strings.Contains(rawURL, "://") && !isScheme(scheme) {
+		return target{}, noScheme(rawURL)
+	}
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		// url.Error repeats the whole URL, which the caller already has.
@@ -58,10 +66,9 @@ func parseTarget(rawURL string) (target, error) {
 			return target{}, badURL("a %s URL has no path, this one has %q", u.Scheme, u.Path)
 		}
 	case "ws", "wss":
-		if t.path = u.Path; t.path == "" {
-			t.path = "/"
-		}
-		switch {
+		switch t.uri = u.RequestURI(); { // it encodes the path, not the query
+		case strings.ContainsFunc(t.uri, func(c rune) bool { return c <= ' ' || c > '~' }):
+			return target{}, badURL("its query is not percent-encoded")
 		case port != "":
 		case u.Scheme == "wss":
 			port = wssPort
@@ -78,8 +85,8 @@ func parseTarget(rawURL string) (target, error) {
 		return target{}, badURL("it names no port; write %s://host:port", u.Scheme)
 	case u.User != nil:
 		return target{}, badURL("user and password are not supported")
-	case u.RawQuery != "" || u.ForceQuery:
-		return target{}, badURL("a query is not supported")
+	case !t.webSocket() && (u.RawQuery != "" || u.ForceQuery):
+		return target{}, badURL("a %s URL has no query", u.Scheme)
 	case u.Fragment != "":
 		return target{}, badURL("a fragment is not supported")
 	}
@@ -88,6 +95,25 @@ func parseTarget(rawURL string) (target, error) {
 	}
 	t.addr = net.JoinHostPort(u.Hostname(), port)
 	return t, nil
+}
+
+// isScheme reports whether Dial supports a URL's scheme.
+func isScheme(name string) bool {
+	switch strings.ToLower(name) {
+	case "tcp", "tls", "ws", "wss", "quic", "unix":
+		return true
+	}
+	return false
+}
+
+// noScheme is the error for a URL without a scheme. It repeats only a plain
+// "host:port", because another text may contain a password.
+func noScheme(rawURL string) error {
+	addr := "host:port"
+	if _, _, err := net.SplitHostPort(rawURL); err == nil && !strings.ContainsAny(rawURL, "@/") {
+		addr = rawURL
+	}
+	return badURL("it names no scheme; write tcp://%s, or tls, ws, wss, quic or unix instead of tcp", addr)
 }
 
 func badURL(format string, args ...any) error {

@@ -21,6 +21,8 @@ func TestParseTarget(t *testing.T) {
 		{"tls://example.org:8001", target{"tls", "example.org:8001", ""}},
 		{"wss://example.org/x", target{"wss", "example.org:443", "/x"}},
 		{"wss://example.org:81", target{"wss", "example.org:81", "/"}},
+		{"ws://example.org?a=b", target{"ws", "example.org:80", "/?a=b"}},
+		{"ws://example.org/a%20ü?b=%20&c", target{"ws", "example.org:80", "/a%20%C3%BC?b=%20&c"}},
 	} {
 		got, err := parseTarget(tc.url)
 		if err != nil || got != tc.want {
@@ -32,8 +34,11 @@ func TestParseTarget(t *testing.T) {
 func TestParseTargetRefuses(t *testing.T) {
 	for _, tc := range []struct{ url, says string }{
 		{"", "scheme"},
-		{"127.0.0.1:8001", "colon"}, // net/url's own words
-		{"localhost:8001", "scheme"},
+		{"127.0.0.1:8001", "tcp://127.0.0.1:8001"},
+		{"localhost:8001", "tcp://localhost:8001"},
+		{"[::1]:8001", "tcp://[::1]:8001"},
+		{"localhost", "no scheme"},
+		{"me:secret@localhost:8001", "no scheme"},
 		{"http://127.0.0.1:8001", "http"},
 		{"tls://127.0.0.1", "port"},
 		{"tcp://127.0.0.1", "port"},
@@ -46,8 +51,10 @@ func TestParseTargetRefuses(t *testing.T) {
 		{"tcp://127.0.0.1:1/path", "path"},
 		{"quic://127.0.0.1:1/", "path"},
 		{"tcp://me:secret@127.0.0.1:1", "password"},
-		{"ws://127.0.0.1:1/ws?a=b", "query"},
-		{"ws://127.0.0.1:1/ws?", "query"},
+		{"tcp://127.0.0.1:1?a=b", "query"},
+		{"quic://127.0.0.1:1?", "query"},
+		{"ws://127.0.0.1:1/ws?a=b c", "query"},
+		{"ws://127.0.0.1:1/ws?ü", "query"},
 		{"ws://127.0.0.1:1/ws#top", "fragment"},
 	} {
 		_, err := parseTarget(tc.url)

@@ -36,15 +36,22 @@ func (p *Protocol) Connect(ctx context.Context, conn net.Conn, addr string, limi
 		return nil, nil, errors.New("wsupgrade: a Protocol without a path can't dial")
 	}
 	r := p.routes[0]
-	bounded := &boundedConn{conn: conn, left: maxHandshake}
-	br, _, err := ws.Dialer{}.Upgrade(bounded, &url.URL{Scheme: "ws", Host: hostOf(addr), Path: r.path})
-	if err != nil {
-		return nil, nil, connectError(ctx, bounded, err)
-	}
-	if rest, err = readAhead(br); err != nil {
+	u := &url.URL{Scheme: "ws", Host: hostOf(addr), Path: r.path}
+	if rest, _, err = upgrade(ctx, conn, ws.Dialer{}, u); err != nil {
 		return nil, nil, err
 	}
 	return newClientCodec(p, r, &limits), rest, nil
+}
+
+// upgrade makes the client's handshake d for u on conn, with the errors of Connect.
+func upgrade(ctx context.Context, conn net.Conn, d ws.Dialer, u *url.URL) (rest []byte, subprotocol string, err error) {
+	bounded := &boundedConn{conn: conn, left: maxHandshake}
+	br, accepted, err := d.Upgrade(bounded, u)
+	if err != nil {
+		return nil, "", connectError(ctx, bounded, err)
+	}
+	rest, err = readAhead(br)
+	return rest, accepted.Protocol, err
 }
 
 // hostOf returns the Host header for addr. For a Unix socket it is "localhost".
