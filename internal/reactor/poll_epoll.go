@@ -144,15 +144,13 @@ func (l *Loop) run() error { return l.rounds(nil) }
 // RunParked is Run for a loop beside other goroutines that do most of the work: it
 // sleeps in Go's poller, to which the epoll descriptor is one more descriptor, and not
 // in a system call. So it needs no thread of its own and no place among the GOMAXPROCS
-// running goroutines. It exists on Linux only.
+// running goroutines. Without a spare descriptor it is Run. It exists on Linux only.
 func (l *Loop) RunParked() error {
 	fd, err := unix.FcntlInt(uintptr(l.poller.fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err == nil {
-		err = unix.SetNonblock(fd, true) // else package os takes it for a file that blocks
-	}
 	if err != nil {
-		return l.finish(os.NewSyscallError("fcntl", err))
+		return l.Run()
 	}
+	_ = unix.SetNonblock(fd, true) // else package os takes it for a file that blocks
 	f := os.NewFile(uintptr(fd), "epoll")
 	defer func() { _ = f.Close() }()
 	if l.poller.parked, err = f.SyscallConn(); err != nil {
