@@ -40,7 +40,8 @@ type proxied struct {
 // a password.
 func parseProxy(rawURL, target string, p engine.StreamProtocol) (addr string, through engine.Protocol, err error) {
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" {
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" ||
+		u.Port() != "" && !isPort(u.Port()) {
 		return "", nil, fmt.Errorf("%w: WithProxy takes http://host:port or http://user:password@host:port", ErrBadOption)
 	}
 	port := u.Port()

@@ -90,11 +90,17 @@ func parseTarget(rawURL string) (target, error) {
 	case u.Fragment != "":
 		return target{}, badURL("a fragment is not supported")
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+	if !isPort(port) {
 		return target{}, badURL("port %s is outside 1 to 65535", port)
 	}
 	t.addr = net.JoinHostPort(u.Hostname(), port)
 	return t, nil
+}
+
+// isPort reports whether a connection can be made to the port.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // isScheme reports whether Dial supports a URL's scheme.
