@@ -22,10 +22,9 @@ var ErrNoRequests = errors.New("client: plain WebSocket messages carry no reques
 // usable. Its methods may be called from any goroutine. It does not reconnect after
 // its session has ended.
 //
-// All clients of a process with equal Limits share one engine, which starts with the first and stops
-// with the last of them. While the engine runs, it raises GOMAXPROCS as documented
-// at Engine.Start; if another engine of the same size runs, it does not raise it
-// further.
+// All clients of a process with equal Limits share an engine with one event loop,
+// which starts with the first and stops with the last of them. It does not change
+// GOMAXPROCS.
 type Client struct {
 	hub     *hub
 	session *engine.Session

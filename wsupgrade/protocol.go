@@ -1,7 +1,7 @@
 // Package wsupgrade carries messages over WebSocket (RFC 6455) on the engine's
 // stream sockets: the HTTP upgrade, the frames and the closing handshake, on
-// the accepting and on the dialing side. It offers and accepts neither
-// extensions nor subprotocols.
+// the accepting and on the dialing side. It offers and accepts no extensions. Only
+// the dialing side offers subprotocols.
 package wsupgrade
 
 import (

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/mux"
+	"github.com/millrace/millrace/wsupgrade"
 )
 
 // TestHazard24EverySettingIsRead requires, for every setting of the packages above engine
@@ -22,12 +23,23 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 			"MaxPending": "TestMaxPending", // the third request of two must fail; the default is 65,536
 		},
 		"client": {
-			"WithTLS":     "TestHazard25TLSIsVerifiedByDefault", // without its roots the same server is refused
-			"WithHandler": "TestWithHandler",                    // without it the handler is never called
+			"WithTLS":           "TestHazard25TLSIsVerifiedByDefault", // without its roots the same server is refused
+			"WithHandler":       "TestWithHandler",                    // without it the handler is never called
+			"WithHeader":        "TestOrdinaryWebSocketServer",        // without it the server gets no token
+			"WithSubprotocols":  "TestOrdinaryWebSocketServer",        // without it the server selects none
+			"WithPlainMessages": "TestOrdinaryWebSocketServer",        // without it the client sends packets
+			"WithProxy":         "TestWithProxy",                      // without it the proxy opens no tunnel
+			"WithLimits":        "TestLimitFields",                    // and TestMaxEventBytes, for each field
 		},
 		"wsupgrade": {
 			"Packets": "TestForeignClientPackets", // without it there is no such path
 			"Plain":   "TestForeignClientEcho",    // without it there is no such path
+
+			"DialConfig.RequestURI":   "TestDialer", // the server must get the path and the query
+			"DialConfig.Plain":        "TestDialer", // without it a message is a packet
+			"DialConfig.Header":       "TestDialer", // the server must get the origin
+			"DialConfig.Subprotocols": "TestDialer", // the server must select one
+			"DialConfig.Accepted":     "TestDialer", // it must be called with that
 		},
 	} {
 		tests := testsOf(t, pkg)
@@ -35,6 +47,11 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 		if pkg == "mux" {
 			for f := range reflect.TypeFor[mux.Config]().Fields() {
 				settings = append(settings, f.Name)
+			}
+		}
+		if pkg == "wsupgrade" {
+			for f := range reflect.TypeFor[wsupgrade.DialConfig]().Fields() {
+				settings = append(settings, "DialConfig."+f.Name)
 			}
 		}
 		if len(settings) != len(proofs) {
