@@ -5,11 +5,18 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 
 	"github.com/millrace/millrace/client"
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
+	"github.com/millrace/millrace/mux"
 	"github.com/millrace/millrace/quicbridge"
 	"github.com/millrace/millrace/wsupgrade"
 )
@@ -81,4 +88,98 @@ func ExampleClient_Events() {
 	// TWO
 	// THREE
 	// engine: closed
+}
+
+// One message after the other, each wait bounded by a context.
+func ExampleClient_Receive() {
+	addr, stop := upperCase()
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := client.Dial(ctx, "tcp://"+addr)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Send([]byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	m, err := c.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(m.Payload))
+	// Output: HELLO
+}
+
+// A server may ask, too: this client answers in a handler.
+func ExampleWithHandler() {
+	answers := make(chan string)
+	var requests *mux.Mux
+	requests = mux.New(engine.HandlerFuncs{Open: func(s *engine.Session) {
+		go func() { // a callback must not wait for the answer
+			m, err := requests.Request(context.Background(), s, []byte("How are you?"))
+			if err != nil {
+				log.Fatal(err)
+			}
+			answers <- string(m.Payload)
+		}()
+	}}, mux.Config{})
+	e := engine.New(engine.Config{Handler: requests})
+	defer e.Close()
+	l, err := e.Listen("127.0.0.1:0", wsupgrade.Path("/ws"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		log.Fatal(err)
+	}
+	c, err := client.Dial(context.Background(), "ws://"+l.Addr().String()+"/ws", client.WithHandler(engine.HandlerFuncs{
+		Message: func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, []byte("fine, thanks")) },
+	}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Println(<-answers)
+	// Output: fine, thanks
+}
+
+// A client of an ordinary WebSocket server, such as one of net/http: a token in the
+// query, an origin, and text messages.
+func ExampleWithPlainMessages() {
+	hs := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, _, err := ws.UpgradeHTTP(r, w)
+		if err != nil {
+			return
+		}
+		_ = wsutil.WriteServerText(conn, []byte(r.URL.Query().Get("token")+" from "+r.Header.Get("Origin")))
+		_ = conn.Close()
+	}))
+	defer hs.Close()
+	ctx := context.Background()
+	c, err := client.Dial(ctx, "ws://"+hs.Listener.Addr().String()+"/chat?token=abc",
+		client.WithPlainMessages(),
+		client.WithHeader(http.Header{"Origin": {"https://example.org"}}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	m, err := c.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(m.Payload), m.Text)
+	// Output: abc from https://example.org true
+}
+
+// Through an HTTP proxy, with a smaller bound for messages and for their number.
+func ExampleWithProxy() {
+	c, err := client.Dial(context.Background(), "wss://chat.example.org/room?id=7",
+		client.WithProxy("http://me:password@proxy.example.org:3128"),
+		client.WithLimits(client.Limits{MaxMessageSize: 64 << 10, MaxEventBytes: 256 << 10, IdleTimeout: time.Minute}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
 }

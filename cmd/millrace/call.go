@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace/client"
-	"github.com/millrace/millrace/engine"
 )
 
 // call is one run of the call command.
@@ -95,9 +94,6 @@ func (c *call) ask(ctx context.Context) ([]byte, error) {
 		}
 		opts = append(opts, client.WithTLS(&tls.Config{RootCAs: roots}))
 	}
-	// Other messages of the server are ignored. They must not delay the response
-	// after them.
-	opts = append(opts, client.WithHandler(engine.HandlerFuncs{}))
 	conn, err := client.Dial(ctx, c.url, opts...)
 	if err != nil {
 		return nil, err
