@@ -164,3 +164,14 @@ func TestDialerRefused(t *testing.T) {
 		t.Errorf("got %v, want HTTP 404", err)
 	}
 }
+
+// TestDialConfigIsRead wants a proof for every field of DialConfig.
+func TestDialConfigIsRead(t *testing.T) {
+	testkit.EverySettingIsRead(t, wsupgrade.DialConfig{}, testkit.TestsIn(t, "."), map[string]testkit.Proof{
+		"RequestURI":   {Test: "TestDialer", Why: "the server must get the path and the query"},
+		"Plain":        {Test: "TestDialer", Why: "without it a message is a packet"},
+		"Header":       {Test: "TestDialer", Why: "the server must get the origin"},
+		"Subprotocols": {Test: "TestDialer", Why: "the server must select one"},
+		"Accepted":     {Test: "TestDialer", Why: "it must be called with that"},
+	})
+}

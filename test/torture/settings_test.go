@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/mux"
-	"github.com/millrace/millrace/wsupgrade"
 )
 
 // TestHazard24EverySettingIsRead requires, for every setting of the packages above engine
@@ -34,12 +33,6 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 		"wsupgrade": {
 			"Packets": "TestForeignClientPackets", // without it there is no such path
 			"Plain":   "TestForeignClientEcho",    // without it there is no such path
-
-			"DialConfig.RequestURI":   "TestDialer", // the server must get the path and the query
-			"DialConfig.Plain":        "TestDialer", // without it a message is a packet
-			"DialConfig.Header":       "TestDialer", // the server must get the origin
-			"DialConfig.Subprotocols": "TestDialer", // the server must select one
-			"DialConfig.Accepted":     "TestDialer", // it must be called with that
 		},
 	} {
 		tests := testsOf(t, pkg)
@@ -47,11 +40,6 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 		if pkg == "mux" {
 			for f := range reflect.TypeFor[mux.Config]().Fields() {
 				settings = append(settings, f.Name)
-			}
-		}
-		if pkg == "wsupgrade" {
-			for f := range reflect.TypeFor[wsupgrade.DialConfig]().Fields() {
-				settings = append(settings, "DialConfig."+f.Name)
 			}
 		}
 		if len(settings) != len(proofs) {
