@@ -54,11 +54,11 @@ func newClient(h *hub, s *engine.Session) *Client {
 
 // end is the session's OnClose. It runs on an event loop.
 func (c *Client) end(reason error) {
-	c.inbox.end(reason)
 	c.mu.Lock()
-	c.reason = reason
+	c.reason = reason // before OnClose of WithHandler, whose panic joins it
 	dialed := c.dialed
 	c.mu.Unlock()
+	c.inbox.end(reason)
 	close(c.done)
 	if dialed {
 		c.leave()

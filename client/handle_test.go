@@ -98,15 +98,19 @@ func TestHazard19HandlerPanics(t *testing.T) {
 	})
 }
 
-// A panic in OnClose has no session to end any more; it joins Err.
+// A panic in OnClose has no session to end any more; it joins Err, however the two
+// race.
 func TestHazard19OnClosePanics(t *testing.T) {
 	srv := newServer(t, serve.Echo, engine.Config{})
-	c := dialClient(t, srv.url("tcp"), WithHandler(engine.HandlerFuncs{
-		Close: func(*engine.Session, error) { panic("boom") },
-	}))
-	c.Close()
-	testkit.Eventually(t, func() bool { return errors.Is(c.Err(), engine.ErrHandlerPanic) }, "the panic in Err")
-	if !errors.Is(c.Err(), engine.ErrClosed) {
-		t.Errorf("Err is %v, and lost why the session ended", c.Err())
+	for range 200 {
+		c := dialClient(t, srv.url("tcp"), WithHandler(engine.HandlerFuncs{
+			Close: func(*engine.Session, error) { panic("boom") },
+		}))
+		testkit.Receive(t, srv.opened, "the session")
+		c.Close()
+		testkit.Eventually(t, func() bool { return errors.Is(c.Err(), engine.ErrHandlerPanic) }, "the panic in Err")
+		if !errors.Is(c.Err(), engine.ErrClosed) {
+			t.Fatalf("Err is %v, and lost why the session ended", c.Err())
+		}
 	}
 }
