@@ -101,7 +101,7 @@ func stall(ctx context.Context, i int, addr string) error {
 	switch i % 4 {
 	case 0:
 		if _, err = c.Write(hugeRequest[:700<<10]); err == nil {
-			_, err = io.Copy(io.Discard, c) // until the end
+			_, _ = io.Copy(io.Discard, c) // until the end
 		}
 	case 1:
 		_, err = c.Write([]byte(upgradeRequest))
