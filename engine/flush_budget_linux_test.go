@@ -63,12 +63,14 @@ func (m *turnMeter) decode(next engine.Codec, ctl *engine.Control, b []byte, see
 
 // TestHazard32FlushOnTheLoopHasABudget lets the loop flush 64 MB to a peer that
 // takes them as fast as they are written, while another connection of the same
-// loop has input for many turns.
+// loop has input for many turns. With workers, a thread that the system suspends in its
+// turn counts as a slow callback, and the core's other thread rightly goes on writing: such
+// a round says nothing.
 func TestHazard32FlushOnTheLoopHasABudget(t *testing.T) {
-	const size, queued, rounds = 60 << 10, 64 << 20, 4
+	const size, queued, rounds, tries = 60 << 10, 64 << 20, 4, 20
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
-		most := uint64(0)
-		for range rounds {
+		most, valid := uint64(0), 0
+		for try := 0; valid < rounds && try < tries; try++ {
 			m := &turnMeter{held: make(chan struct{}), gate: make(chan struct{})}
 			j := newJournal(nil)
 			j.Message = func(*engine.Session, *framing.Message) {}
@@ -97,7 +99,13 @@ func TestHazard32FlushOnTheLoopHasABudget(t *testing.T) {
 			waitFor(t, "all that was queued", func() bool { return got.Load() == uint64(sent) })
 			s.Abort(nil)
 			_ = e.Close()
-			most = max(most, m.most)
+			if e.Stats().Cores[0].Takeovers == 0 {
+				most = max(most, m.most)
+				valid++
+			}
+		}
+		if valid == 0 {
+			t.Skip("no round without a take-over: the machine is too busy")
 		}
 		if most > 2*flushBound { // an event and a turn
 			t.Errorf("%d bytes between two turns of another connection", most)

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/millrace/millrace/engine"
+	"github.com/millrace/millrace/internal/testkit"
 )
 
 func TestMatch(t *testing.T) {
@@ -135,4 +136,14 @@ func TestCodecSize(t *testing.T) {
 	if size := unsafe.Sizeof(codec{}); size > 32 {
 		t.Errorf("a codec has %d bytes", size)
 	}
+}
+
+func TestHazard24EverySettingIsRead(t *testing.T) {
+	testkit.EverySettingIsRead(t, Config{}, testkit.TestsIn(t, "."), map[string]testkit.Proof{
+		"Packets":     {Test: "TestForeignClientPackets", Why: "without it there is no such path"},
+		"Plain":       {Test: "TestForeignClientEcho", Why: "without it there is no such path"},
+		"Origins":     {Test: "TestOrigins", Why: "the default refuses them"},
+		"KeepURL":     {Test: "TestRequestOf", Why: "the default keeps nothing"},
+		"KeepHeaders": {Test: "TestRequestOf", Why: "the default keeps nothing"},
+	})
 }

@@ -30,10 +30,6 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 			"WithProxy":         "TestWithProxy",                      // without it the proxy opens no tunnel
 			"WithLimits":        "TestLimitFields",                    // and TestMaxEventBytes, for each field
 		},
-		"wsupgrade": {
-			"Packets": "TestForeignClientPackets", // without it there is no such path
-			"Plain":   "TestForeignClientEcho",    // without it there is no such path
-		},
 	} {
 		tests := testsOf(t, pkg)
 		settings := optionsOf(t, pkg)
