@@ -18,6 +18,23 @@ import (
 // callback. Errors: those of the network and of the protocol's handshake, ctx's,
 // ErrRefused, ErrShutdown and ErrClosed.
 func (e *Engine) Dial(ctx context.Context, addr string, p Protocol) (*Session, error) {
+	return e.DialWith(ctx, DialConfig{Addr: addr}, p)
+}
+
+// DialConfig configures one call of DialWith.
+type DialConfig struct {
+	// Addr is the address to connect to, as for Dial.
+	Addr string
+
+	// Setup, if it is not nil, is called with the session before OnOpen, for example to
+	// attach values: OnOpen may run before DialWith returns, or after. It must not send.
+	// It runs on the goroutine of DialWith.
+	Setup func(s *Session)
+}
+
+// DialWith is Dial with more settings.
+func (e *Engine) DialWith(ctx context.Context, cfg DialConfig, p Protocol) (*Session, error) {
+	addr := cfg.Addr
 	if err := e.Start(); err != nil {
 		return nil, err
 	}
@@ -30,10 +47,10 @@ func (e *Engine) Dial(ctx context.Context, addr string, p Protocol) (*Session, e
 	var err error
 	switch p := p.(type) {
 	case StreamProtocol:
-		s, err = e.dialStream(ctx, addr, p)
+		s, err = e.dialStream(ctx, &cfg, p)
 	case Transport:
 		var port *Port
-		if port, err = p.Dial(ctx, &Host{engine: e, name: p.Name()}, addr); err == nil {
+		if port, err = p.Dial(ctx, &Host{engine: e, name: p.Name(), setup: cfg.Setup}, addr); err == nil {
 			s = port.Session()
 		}
 	default:
@@ -45,7 +62,8 @@ func (e *Engine) Dial(ctx context.Context, addr string, p Protocol) (*Session, e
 	return s, nil
 }
 
-func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) (*Session, error) {
+func (e *Engine) dialStream(ctx context.Context, cfg *DialConfig, p StreamProtocol) (*Session, error) {
+	addr := cfg.Addr
 	conn, err := e.dialSocket(ctx, addr)
 	if err != nil {
 		return nil, err
@@ -64,7 +82,7 @@ func (e *Engine) dialStream(ctx context.Context, addr string, p StreamProtocol) 
 	if err != nil {
 		return nil, err
 	}
-	return e.attachDialed(fd, remote, codec, rest, e.stats.transport(transportName(p, addr)))
+	return e.attachDialed(cfg, fd, remote, &dialed{codec: codec, rest: rest, transport: e.stats.transport(transportName(p, addr))})
 }
 
 // connect calls p.Connect. A panic of p is returned as an error.
@@ -115,7 +133,7 @@ func control(c syscall.RawConn, opts *reactor.Options, tcp bool) error {
 }
 
 // attachDialed hands a connected socket to a core and waits until its session is open.
-func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest []byte, t *transportStats) (*Session, error) {
+func (e *Engine) attachDialed(cfg *DialConfig, fd int, remote netip.AddrPort, d *dialed) (*Session, error) {
 	if err := e.admitDialed(); err != nil {
 		reactor.Close(fd)
 		return nil, err
@@ -126,9 +144,12 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 		return nil, ErrShutdown
 	}
 	s, c := newSocketSession(e, nil, fd, remote)
-	s.transport = t
-	setDialed(c, codec)
-	d := &dialed{conn: c, rest: rest, done: make(chan error, 1)}
+	s.transport = d.transport
+	setDialed(c, d.codec)
+	d.conn, d.done = c, make(chan error, 1)
+	if cfg.Setup != nil {
+		cfg.Setup(s)
+	}
 	if err := s.core.loop.Trigger(attachDialedTask, d); err != nil {
 		return nil, err
 	}
@@ -140,10 +161,13 @@ func (e *Engine) attachDialed(fd int, remote netip.AddrPort, codec Codec, rest [
 	}
 }
 
+// dialed is a connection whose handshake is done.
 type dialed struct {
-	conn *socketConn
-	rest []byte // bytes that were read after the handshake
-	done chan error
+	codec     Codec
+	rest      []byte // bytes that were read after the handshake
+	transport *transportStats
+	conn      *socketConn
+	done      chan error
 }
 
 // attachDialedTask opens a dialed session, on its loop.

@@ -193,7 +193,8 @@ type Link interface {
 // Host is the engine's interface for a Transport.
 type Host struct {
 	engine   *Engine
-	listener *Listener // nil for a dialed session
+	listener *Listener        // nil for a dialed session
+	setup    func(s *Session) // of DialConfig; nil for an accepted session
 	name     string
 }
 

@@ -153,6 +153,13 @@ func (s *Session) Send(payload []byte) error {
 	return s.sendPayload(payload, func(m *framing.Message) error { return s.conn.send(m) })
 }
 
+// SendText is Send of a text message, for protocols that tell text from bytes, such as
+// plain WebSocket messages: a browser gets a string. Others carry the bytes of text.
+func (s *Session) SendText(text string) error {
+	m := framing.Message{ID: s.NextID(), Payload: []byte(text), Text: true}
+	return s.conn.send(&m)
+}
+
 // SendMessage queues a copy of m, unchanged. It never blocks. Errors are those of Send.
 func (s *Session) SendMessage(m *framing.Message) error {
 	if r := s.conn.replyBuffer(m); r != nil && r.append(m) {

@@ -37,6 +37,10 @@ func TestHazard24EverySettingIsRead(t *testing.T) {
 	}{
 		{engine.Config{}, configProofs},
 		{engine.ListenConfig{}, listenProofs},
+		{engine.DialConfig{}, map[string]proof{
+			"Addr":  {test: "TestDialSetup", why: "nothing is served elsewhere"},
+			"Setup": {test: "TestDialSetup", why: "the value must be there in OnOpen"},
+		}},
 		{engine.SocketOptions{}, socketProofs},
 		{engine.TLSConfig{}, tlsProofs},
 		{engine.CertSource{}, certSourceProofs},

@@ -121,3 +121,42 @@ func TestRefusalStatus(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestBearerToken takes the token from the header and from the query.
+func TestBearerToken(t *testing.T) {
+	_, addr := serve.Start(t, engine.Config{Handler: engine.HandlerFuncs{},
+		Authorize: BearerToken(func(_ context.Context, _ *engine.Handshake, token string) error {
+			switch token {
+			case "good":
+				return nil
+			case "later":
+				return &engine.Refusal{Status: http.StatusTooManyRequests}
+			}
+			return errors.New("secret")
+		})}, engine.Packets(), Path("/ws"))
+	for _, c := range []struct{ target, lines, want string }{
+		{"/ws", "Authorization: Bearer good\r\n", "101"},
+		{"/ws", "authorization: bearer good\r\n", "101"},
+		{"/ws?access_token=good", "", "101"},
+		{"/ws?access_token=later", "", "429"},
+		{"/ws?access_token=bad", "", "401"},
+		{"/ws?access_token=good", "Authorization: Bearer bad\r\n", "401"},
+		{"/ws", "Authorization: Basic good\r\n", "401"},
+		{"/ws", "", "401"},
+	} {
+		got := ask(t, addr, c.target, c.lines)
+		if !strings.HasPrefix(got, "HTTP/1.1 "+c.want) || strings.Contains(got, "secret") {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = c.Write(make([]byte, 16)) // packets carry no request
+	_, _ = c.Write([]byte{1})
+	if n, _ := c.Read(make([]byte, 1)); n > 0 {
+		t.Error("admitted without a request")
+	}
+}

@@ -104,6 +104,11 @@ func (s *server) serve(ctx context.Context, restarts <-chan os.Signal) error {
 	defer stop()
 	served := make(chan error, 1)
 	go func() { served <- s.engine.Serve(ctx) }()
+	defer context.AfterFunc(ctx, func() {
+		if n := s.engine.Stats().Active; n > 0 {
+			s.logger.Info("shutting down: sessions get their replies and a close, a second signal ends at once", "sessions", n)
+		}
+	})()
 	for {
 		select {
 		case err := <-served:
