@@ -70,7 +70,12 @@ func sessionWithoutSocket(b *testing.B) *socketConn {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = k.loop.Close() })
+	b.Cleanup(func() {
+		_ = k.loop.Close()
+		if r := k.consumer.replies.block; r != nil {
+			r.free()
+		}
+	})
 	e.cores = append(e.cores, k)
 	s, c := newSocketSession(e, nil, -1, netip.AddrPort{})
 	s.phase, s.opened = phaseOpen, true

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	flagusage "github.com/millrace/millrace/bench/internal/usage"
 )
 
 type settings struct {
@@ -36,6 +38,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	var names, only string
 	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
 	fs.SetOutput(stderr)
+	flagusage.Set(fs, "compare: measure Millrace and its rivals in turn, in the same regimes")
 	fs.StringVar(&names, "group", "", "`LIST` of groups, with commas, of "+groupNames(groups)+
 		" (default all; all but open with --revisions and --binaries)")
 	fs.StringVar(&only, "only", "", "`NAME`: only contestants whose name holds this; nothing is written then")

@@ -8,12 +8,14 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/bench"
+	flagusage "github.com/millrace/millrace/bench/internal/usage"
 )
 
 // parseFlags reads args, and writes errors to stderr.
 func parseFlags(args []string, stderr io.Writer) (cfg bench.Config, out outputs, err error) {
 	fs := flag.NewFlagSet("load", flag.ContinueOnError)
 	fs.SetOutput(stderr)
+	flagusage.Set(fs, "load: make load for one server, verify every reply, and print the figures")
 	cfg.Size = bench.DefaultSize
 	fs.StringVar(&cfg.URL, "url", "tcp://127.0.0.1:8001",
 		"`URL` of the server: tcp, tls or quic://host:port, ws or wss://host:port/path, unix:///path")

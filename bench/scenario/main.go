@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/bench/internal/results"
+	flagusage "github.com/millrace/millrace/bench/internal/usage"
 )
 
 // A body is a scenario whose flags were read. It reports its progress to log.
@@ -39,19 +40,20 @@ type body func(ctx context.Context, log *progress) (*report, error)
 // the flags after parsing, and check, which returns an error for invalid flags.
 type scenario struct {
 	name    string
+	about   string
 	timeout time.Duration // default of --timeout
 	setup   func(fs *flag.FlagSet) (check func() error, run body)
 }
 
 func scenarios() []scenario {
 	return []scenario{
-		{"idle", 10 * time.Minute, setupIdle},
-		{"million", 20 * time.Minute, setupMillion},
-		{"storm", 10 * time.Minute, setupStorm},
-		{"broadcast", 10 * time.Minute, setupBroadcast},
-		{"large", 10 * time.Minute, setupLarge},
-		{"slow", 10 * time.Minute, setupSlow},
-		{"blocking", 10 * time.Minute, setupBlocking},
+		{"idle", "memory of an idle session: tcp, ws, tls, quic", 10 * time.Minute, setupIdle},
+		{"million", "1,000,000 TCP sessions over as many processes as it takes", 20 * time.Minute, setupMillion},
+		{"storm", "connections opened, used and dropped a second, beside rivals", 10 * time.Minute, setupStorm},
+		{"broadcast", "one message to 10,000 sessions", 10 * time.Minute, setupBroadcast},
+		{"large", "echo of messages of 64 KiB and 1 MiB", 10 * time.Minute, setupLarge},
+		{"slow", "fast sessions with and without slow readers beside them", 10 * time.Minute, setupSlow},
+		{"blocking", "sessions with and without a handler that sleeps beside them", 10 * time.Minute, setupBlocking},
 	}
 }
 
@@ -86,16 +88,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "usage: scenario NAME [flags]; NAME is one of:")
+	fmt.Fprintln(w, "usage: scenario NAME [flags]; NAME is one of:")
 	for _, s := range scenarios() {
-		fmt.Fprint(w, " ", s.name)
+		fmt.Fprintf(w, "  %-10s %s\n", s.name, s.about)
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintln(w, "scenario NAME --help lists the flags")
 }
 
 func (s scenario) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("scenario "+s.name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
+	flagusage.Set(fs, "scenario "+s.name+": "+s.about)
 	var out outputs
 	fs.StringVar(&out.json, "json", "", "`FILE` to write the figures to, as JSON")
 	fs.StringVar(&out.results, "write", "", "`FILE` whose part for this scenario is replaced, such as bench/RESULTS.md")
