@@ -294,7 +294,3 @@ func (h *Host) Abandon(remote netip.AddrPort, reason error) {
 func (h *Host) Open(link Link, info OpenInfo) (*Port, error) {
 	return openLink(h, link, info)
 }
-
-// Refused counts a connection that ended, for that reason, before it became a session,
-// and for which Admit was not called. It does not block.
-func (h *Host) Refused(reason error) { h.engine.countRefused(reason, netip.AddrPort{}, h.listener) }
