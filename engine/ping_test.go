@@ -29,10 +29,10 @@ func TestPings(t *testing.T) {
 	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
 		j := newJournal(reply)
 		e, addr := serve(t, engine.Config{Handler: j, Dispatch: d, Cores: 1, PingInterval: 50 * time.Millisecond,
-			PongTimeout: 250 * time.Millisecond}, pinging{engine.Packets()})
+			PongTimeout: 1500 * time.Millisecond}, pinging{engine.Packets()})
 		c := dial(t, addr)
 		j.session(t)
-		for range 5 { // together longer than PongTimeout
+		for range 40 { // together longer than PongTimeout
 			expect(t, c, thePing)
 			_, _ = c.Write(ping) // any byte is an answer
 			expect(t, c, pong)

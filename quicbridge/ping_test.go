@@ -15,7 +15,7 @@ import (
 // peer that vanishes ends before IdleTimeout.
 func TestPings(t *testing.T) {
 	closed := make(chan error, 1)
-	srv := serve(t, engine.Config{PingInterval: 100 * time.Millisecond, PongTimeout: time.Second,
+	srv := serve(t, engine.Config{PingInterval: 100 * time.Millisecond, PongTimeout: 2 * time.Second,
 		Handler: engine.HandlerFuncs{Close: func(_ *engine.Session, reason error) { closed <- reason }},
 	}, Config{IdleTimeout: time.Hour})
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -27,14 +27,14 @@ func TestPings(t *testing.T) {
 	transport := &quic.Transport{Conn: mute}
 	defer transport.Close()
 	remote, _ := net.ResolveUDPAddr("udp", srv.addr)
-	q, err := transport.Dial(t.Context(), remote, trust(t, ALPN), &quic.Config{MaxIdleTimeout: 400 * time.Millisecond})
+	q, err := transport.Dial(t.Context(), remote, trust(t, ALPN), &quic.Config{MaxIdleTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-q.Context().Done():
 		t.Fatal("a silent peer was ended")
-	case <-time.After(1200 * time.Millisecond): // three times its idle timeout
+	case <-time.After(2500 * time.Millisecond): // more than twice its idle timeout
 	}
 	mute.now.Store(true)
 	if err := <-closed; !errors.Is(err, engine.ErrIdleTimeout) {

@@ -18,7 +18,7 @@ import (
 // closed.
 func TestPings(t *testing.T) {
 	reasons := make(chan error, 1)
-	_, addr := serve.Start(t, engine.Config{PingInterval: 50 * time.Millisecond, PongTimeout: 250 * time.Millisecond,
+	_, addr := serve.Start(t, engine.Config{PingInterval: 50 * time.Millisecond, PongTimeout: 1500 * time.Millisecond,
 		Handler: engine.HandlerFuncs{Close: func(_ *engine.Session, reason error) { reasons <- reason }},
 	}, wsupgrade.Path("/ws"))
 	c, err := net.Dial("tcp", addr)
@@ -38,12 +38,12 @@ func TestPings(t *testing.T) {
 			end = end[1:]
 		}
 	}
-	for answers := range 6 { // together longer than PongTimeout
+	for answers := range 41 { // together longer than PongTimeout
 		f, err := ws.ReadFrame(c)
 		if err != nil || f.Header.OpCode != ws.OpPing || f.Header.Masked {
 			t.Fatalf("%+v, %v", f, err)
 		}
-		if answers == 5 {
+		if answers == 40 {
 			break
 		}
 		if err := ws.WriteFrame(c, ws.MaskFrame(ws.NewPongFrame(f.Payload))); err != nil {
