@@ -40,7 +40,11 @@ const partialGrowth = 16 << 10
 // received accounts for n bytes that were read.
 func (d *deadlines) received(n int) {
 	k := d.timer.Owner.core()
-	d.lastRead, d.pinged = k.tick, false
+	d.lastRead = k.tick
+	if d.pinged {
+		d.pinged = false
+		d.arm() // the next ping may be due before the answer was
+	}
 	k.stats.bytesIn.Add(uint64(n))
 }
 
