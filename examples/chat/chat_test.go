@@ -36,8 +36,8 @@ func startChat(t *testing.T) (*engine.Engine, string) {
 	return e, l.Addr().String()
 }
 
-// visit opens a WebSocket as a browser does for the chat's page.
-func visit(t *testing.T, addr, target, name, origin string) (net.Conn, error) {
+// dialPage opens a WebSocket as a browser does for the chat's page.
+func dialPage(t *testing.T, addr, target, name, origin string) (net.Conn, error) {
 	t.Helper()
 	header := http.Header{"Origin": {origin}}
 	if name != "" {
@@ -74,7 +74,7 @@ const ownPage = "http://localhost:8080"
 
 func enter(t *testing.T, addr, room, name string) net.Conn {
 	t.Helper()
-	c, err := visit(t, addr, room+"?token=secret", name, ownPage)
+	c, err := dialPage(t, addr, room+"?token=secret", name, ownPage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		{"/go?token=secret", "Ada", "http://evil.example", http.StatusForbidden},
 		{"/other?token=secret", "Ada", ownPage, http.StatusNotFound},
 	} {
-		_, err := visit(t, addr, c.target, c.name, c.origin)
+		_, err := dialPage(t, addr, c.target, c.name, c.origin)
 		var status ws.StatusError
 		if !errors.As(err, &status) || int(status) != c.status {
 			t.Errorf("%s by %q from %s: %v, want status %d", c.target, c.name, c.origin, err, c.status)
@@ -153,7 +153,8 @@ func TestSlowReaderIsDropped(t *testing.T) {
 		if err := wsutil.WriteClientText(ada, text); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := wsutil.ReadServerText(ada); err != nil || !bytes.HasPrefix(b, []byte("Ada: x")) && !bytes.HasPrefix(b, []byte("Slow has left")) {
+		b, err := wsutil.ReadServerText(ada)
+		if err != nil || !bytes.HasPrefix(b, []byte("Ada: x")) && !bytes.HasPrefix(b, []byte("Slow has left")) {
 			t.Fatalf("got %.20q, %v", b, err)
 		}
 	}
