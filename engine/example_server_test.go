@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 
+	"github.com/gobwas/ws"
+
 	"github.com/millrace/millrace/engine"
 	"github.com/millrace/millrace/framing"
 	"github.com/millrace/millrace/wsupgrade"
@@ -131,8 +133,9 @@ func ExampleAuthorizer() {
 		h.SetValue(userKey{}, user)
 		return nil
 	}
+	users := make(chan any)
 	e := engine.New(engine.Config{Authorize: authorize, Handler: engine.HandlerFuncs{
-		Open: func(s *engine.Session) { _ = s.Send([]byte("hello, " + s.Value(userKey{}).(string))) },
+		Open: func(s *engine.Session) { users <- s.Value(userKey{}) },
 	}})
 	defer e.Close()
 	l, err := e.Listen("127.0.0.1:0", wsupgrade.Path("/ws"))
@@ -142,13 +145,22 @@ func ExampleAuthorizer() {
 	if err := e.Start(); err != nil {
 		log.Fatal(err)
 	}
-	_, err = e.Dial(context.Background(), l.Addr().String(), wsupgrade.Path("/ws"))
-	var refused *wsupgrade.HandshakeError
-	fmt.Println(errors.As(err, &refused) && refused.Status == http.StatusUnauthorized, errors.Is(err, engine.ErrRefused))
-	fmt.Println("refused:", e.Stats().Refused["unauthorized"])
+	var request http.Request
+	for _, password := range []string{"guess", "secret"} {
+		request.Header = http.Header{}
+		request.SetBasicAuth("Ada", password)
+		d := ws.Dialer{Header: ws.HandshakeHeaderHTTP(request.Header)}
+		c, _, _, err := d.Dial(context.Background(), "ws://"+l.Addr().String()+"/ws")
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		defer c.Close()
+		fmt.Println(<-users, "is in")
+	}
 	// Output:
-	// true true
-	// refused: 1
+	// unexpected HTTP response status: 401
+	// Ada is in
 }
 
 // A protocol without a handshake of its own carries a token in its first message, which
