@@ -198,7 +198,8 @@ type Config struct {
 	ShutdownTimeout time.Duration
 }
 
-// Limits are the bounds that a protocol must keep. Defaults are filled in.
+// Limits, for protocol authors, are the bounds that a protocol must keep. Defaults are
+// filled in.
 type Limits struct {
 	MaxMessageSize   int                // bytes of payload plus extension header
 	OutboxSoftMark   int                // bytes a session

@@ -5,6 +5,23 @@
 // the handler and writes the replies. If the handler takes long, a second thread runs the
 // event loop, and a ring carries the messages to the worker. docs/ARCHITECTURE.md
 // describes the path of a message.
+//
+// # For applications
+//
+// [New] makes an [Engine] of a [Config] ([Dispatch], [SlowConsumerPolicy], [SocketOptions]).
+// [Engine.Listen] and [Engine.Dial] take each [Protocol]; [ListenConfig] is for one
+// [Listener], [TLSConfig] with [CertSource] for a [TLSProtocol], [ProxyProtocol] for proxies.
+// An [Authorizer] looks at a [Handshake] and may return a [Refusal]. A [Handler], which
+// [HandlerFunc] or [HandlerFuncs] makes of functions, gets each [Session], which has an [ID],
+// and each [Message]; a [Frame] is a message for many sessions. The Err variables and
+// [PanicError] are close reasons. [Stats] has [TransportStats], [CoreStats] and [MemoryStats].
+//
+// # For protocol authors
+//
+// An application does not need the types whose comments say "for protocol authors".
+// A [StreamProtocol] runs over the engine's sockets: it makes a [Codec], which gets a
+// [Control]. A [Transport] has sockets of its own: it gets a [Host], and by [Host.Open] a
+// [Port] for each of its Links.
 package engine
 
 import (

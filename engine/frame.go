@@ -7,9 +7,9 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// Form is an encoding of messages: two codecs of the same Form encode every message as
-// the same bytes, so that a Frame is encoded once for both. The zero value means that an
-// encoding cannot be shared.
+// Form, for protocol authors, is an encoding of messages: two codecs of the same Form
+// encode every message as the same bytes, so that a Frame is encoded once for both. The
+// zero value means that an encoding cannot be shared.
 type Form uint32
 
 // FormPacket is the Form of packets (docs/WIRE.md section 1).

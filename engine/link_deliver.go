@@ -7,10 +7,10 @@ import (
 	"github.com/millrace/millrace/internal/packet"
 )
 
-// A Delivery passes the messages of one read to a session: any number of messages
-// between Begin and End. The zero value is ready. One goroutine at a time may use a
-// Delivery, any number of times; several goroutines with a Delivery each may deliver to
-// one session at once. Callbacks must not call its methods.
+// A Delivery, for protocol authors, passes the messages of one read to a session: any
+// number of messages between Begin and End. The zero value is ready. One goroutine at a
+// time may use a Delivery, any number of times; several goroutines with a Delivery each
+// may deliver to one session at once. Callbacks must not call its methods.
 //
 // In Inline dispatch the calling goroutine handles the messages itself, one goroutine
 // of a session at a time. In Workers dispatch the messages of a Delivery share ring

@@ -2,8 +2,9 @@ package engine
 
 import "github.com/millrace/millrace/framing"
 
-// A Port is a Transport's interface to one session: it delivers what the peer sent.
-// Host.Open returns it. Any goroutine may call its methods, but no callback.
+// A Port, for protocol authors, is a Transport's interface to one session: it delivers
+// what the peer sent. Host.Open returns it. Any goroutine may call its methods, but no
+// callback.
 type Port linkConn
 
 func (p *Port) conn() *linkConn { return (*linkConn)(p) }

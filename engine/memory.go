@@ -131,10 +131,11 @@ func (c *Config) coreMemory() int { return c.Cores * (c.RingSize + 2*c.ReadBuffe
 // block, and may be called from anywhere.
 func (h *Host) AccountMemory(bytes int) { memory.add(bytes) }
 
-// BufferedLink is implemented by a Link that reports how many bytes it buffers for its
-// session: messages that wait to be written, and input that waits to be completed or
-// handled. Config.MemoryLimit pauses and closes the sessions that buffer most; a session
-// of another Link counts as 0, so it is neither paused nor closed.
+// BufferedLink, for protocol authors, is implemented by a Link that reports how many
+// bytes it buffers for its session: messages that wait to be written, and input that
+// waits to be completed or handled. Config.MemoryLimit pauses and closes the sessions
+// that buffer most; a session of another Link counts as 0, so it is neither paused nor
+// closed.
 type BufferedLink interface {
 	Link
 	// Buffered returns the bytes. Any goroutine may call it; it must not block.

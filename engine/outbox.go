@@ -7,8 +7,8 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// Appender encodes messages. It is the part of a Codec, or of a framing.Framer, that an
-// Outbox needs.
+// Appender, for protocol authors, encodes messages. It is the part of a Codec, or of a
+// framing.Framer, that an Outbox needs.
 type Appender interface {
 	Append(dst []byte, m *framing.Message) ([]byte, error)
 }
@@ -20,9 +20,10 @@ const encodeSlack = 64
 // maxControlBytes bounds the control frames that wait in an outbox.
 const maxControlBytes = 4 << 10
 
-// Outbox is a bounded queue of encoded bytes between senders on any goroutine and one
-// writer. Messages keep their order; control frames are written before them, at message
-// boundaries. Bytes are kept in pooled blocks; an empty outbox has none.
+// Outbox, for protocol authors, is a bounded queue of encoded bytes between senders on
+// any goroutine and one writer. Messages keep their order; control frames are written
+// before them, at message boundaries. Bytes are kept in pooled blocks; an empty outbox
+// has none.
 //
 // The engine uses one for each session on its reactor; a Transport uses one for each of
 // its streams. Init must be called first. Any goroutine may call Append, AppendContext,

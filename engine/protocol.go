@@ -18,7 +18,8 @@ type Protocol interface {
 	Name() string
 }
 
-// Match is a StreamProtocol's decision about the first bytes of a connection.
+// Match, for protocol authors, is a StreamProtocol's decision about the first bytes of a
+// connection.
 type Match uint8
 
 const (
@@ -27,8 +28,8 @@ const (
 	MatchYes               // this protocol
 )
 
-// StreamProtocol speaks over the stream sockets that the engine's reactor
-// drives. One value serves any number of connections.
+// StreamProtocol, for protocol authors, speaks over the stream sockets that the engine's
+// reactor drives. One value serves any number of connections.
 type StreamProtocol interface {
 	Protocol
 
@@ -53,8 +54,8 @@ type StreamProtocol interface {
 	Connect(ctx context.Context, conn net.Conn, addr string, limits Limits) (codec Codec, rest []byte, err error)
 }
 
-// Codec is the per-session state of a StreamProtocol. It decodes the session's bytes
-// into messages and encodes messages.
+// Codec, for protocol authors, is the per-session state of a StreamProtocol. It decodes
+// the session's bytes into messages and encodes messages.
 type Codec interface {
 	// Decode consumes n bytes of b, the bytes that arrived and are not yet consumed. If
 	// ok, m is a message, whose bytes may alias b or the codec's own memory until the
@@ -81,10 +82,10 @@ type Codec interface {
 	Goodbye(dst []byte, reason error) []byte
 }
 
-// StatelessCodec is implemented by a Codec whose Append may be stateless: it does not
-// depend on earlier calls, several calls may run at a time, and their results may be
-// written in another order. Replies of such a session to messages that arrive together
-// are encoded without its outbox lock.
+// StatelessCodec, for protocol authors, is implemented by a Codec whose Append may be
+// stateless: it does not depend on earlier calls, several calls may run at a time, and
+// their results may be written in another order. Replies of such a session to messages
+// that arrive together are encoded without its outbox lock.
 type StatelessCodec interface {
 	Codec
 	// StatelessAppend reports whether Append is stateless in this session. It is called
@@ -93,9 +94,9 @@ type StatelessCodec interface {
 	StatelessAppend() bool
 }
 
-// SizedCodec is implemented by a Codec that finds the size of a frame from its start.
-// The block for a large frame then grows to that size, and not to the next power of two
-// above it.
+// SizedCodec, for protocol authors, is implemented by a Codec that finds the size of a
+// frame from its start. The block for a large frame then grows to that size, and not to
+// the next power of two above it.
 type SizedCodec interface {
 	Codec
 	// Need returns the size in bytes of the incomplete frame at the start of b, or 0 if
@@ -106,9 +107,9 @@ type SizedCodec interface {
 	Need(b []byte) int
 }
 
-// PartialCodec is implemented by a Codec that keeps the start of a message in memory of
-// its own, such as the fragments of a WebSocket message. Config.PartialTimeout counts
-// for it.
+// PartialCodec, for protocol authors, is implemented by a Codec that keeps the start of a
+// message in memory of its own, such as the fragments of a WebSocket message.
+// Config.PartialTimeout counts for it.
 type PartialCodec interface {
 	Codec
 	// Partial returns the bytes that the codec keeps of an incomplete message, and
@@ -116,18 +117,18 @@ type PartialCodec interface {
 	Partial() (bytes int, begun bool)
 }
 
-// Handshaker is implemented by a Codec that must exchange bytes before messages can
-// flow. Its session opens when the codec calls Control.Establish, within
-// Config.HandshakeTimeout. A session whose Codec is no Handshaker is open at once.
+// Handshaker, for protocol authors, is implemented by a Codec that must exchange bytes
+// before messages can flow. Its session opens when the codec calls Control.Establish,
+// within Config.HandshakeTimeout. A session whose Codec is no Handshaker is open at once.
 type Handshaker interface {
 	// NeedsHandshake reports whether the session must make a handshake first. It is
 	// called once, right after Accept.
 	NeedsHandshake() bool
 }
 
-// Transport is a Protocol with sockets of its own, such as QUIC. Its connections become
-// sessions through Host.Open, and its goroutines deliver messages through the Port of each
-// session, or a Delivery.
+// Transport, for protocol authors, is a Protocol with sockets of its own, such as QUIC.
+// Its connections become sessions through Host.Open, and its goroutines deliver messages
+// through the Port of each session, or a Delivery.
 type Transport interface {
 	Protocol
 
@@ -141,7 +142,7 @@ type Transport interface {
 	Dial(ctx context.Context, host *Host, addr string) (*Port, error)
 }
 
-// Endpoint is a Transport's listening socket.
+// Endpoint, for protocol authors, is a Transport's listening socket.
 type Endpoint interface {
 	// Addr is the bound address.
 	Addr() net.Addr
@@ -153,8 +154,9 @@ type Endpoint interface {
 	Close() error
 }
 
-// Link is the sending half of a session whose socket is a Transport's. Any goroutine may
-// call its methods, also concurrently. They must not block, except SendContext.
+// Link, for protocol authors, is the sending half of a session whose socket is a
+// Transport's. Any goroutine may call its methods, also concurrently. They must not
+// block, except SendContext.
 type Link interface {
 	// Send encodes m and queues it, and copies the bytes that it keeps; nothing of it
 	// may be written before Flush. It bounds the queue by the session's Limits (Outbox
@@ -190,7 +192,7 @@ type Link interface {
 	TLS() *tls.ConnectionState
 }
 
-// Host is the engine's interface for a Transport.
+// Host, for protocol authors, is the engine's interface for a Transport.
 type Host struct {
 	engine   *Engine
 	listener *Listener        // nil for a dialed session
@@ -213,7 +215,7 @@ func (h *Host) TLS() *TLSProtocol {
 	return h.listener.tls
 }
 
-// OpenInfo describes a connection that becomes a session.
+// OpenInfo, for protocol authors, describes a connection that becomes a session.
 type OpenInfo struct {
 	Remote netip.AddrPort // the peer's address; zero if it has none
 	Local  netip.AddrPort // this side's address; zero if it is unknown

@@ -1,8 +1,8 @@
 package engine
 
-// A Control is a Codec's interface to its connection. Its methods do not block. Unless
-// their comments say otherwise, only Accept and Decode of the connection's codec may call
-// them, and not after they have returned.
+// A Control, for protocol authors, is a Codec's interface to its connection. Its methods
+// do not block. Unless their comments say otherwise, only Accept and Decode of the
+// connection's codec may call them, and not after they have returned.
 type Control socketConn
 
 func (c *Control) conn() *socketConn { return (*socketConn)(c) }

@@ -1,8 +1,9 @@
 package engine
 
-// FormCodec is implemented by a Codec whose encoding may be shared: Append depends on
-// nothing but the message, and all codecs of the same Form append the same bytes. A Frame
-// to such a session is encoded once for the Form, and not for the session.
+// FormCodec, for protocol authors, is implemented by a Codec whose encoding may be
+// shared: Append depends on nothing but the message, and all codecs of the same Form
+// append the same bytes. A Frame to such a session is encoded once for the Form, and not
+// for the session.
 type FormCodec interface {
 	Codec
 	// Form returns the codec's form in this session, or 0 if its encoding cannot be
@@ -11,8 +12,9 @@ type FormCodec interface {
 	Form() Form
 }
 
-// HeaderCodec is implemented by a Codec whose encoding of a message is a header and then
-// m.Payload, unchanged. SendOwned to such a session copies no large payload.
+// HeaderCodec, for protocol authors, is implemented by a Codec whose encoding of a
+// message is a header and then m.Payload, unchanged. SendOwned to such a session copies
+// no large payload.
 type HeaderCodec interface {
 	Codec
 	// AppendHeader appends what Append appends before m.Payload. It is called under the
@@ -21,9 +23,9 @@ type HeaderCodec interface {
 	AppendHeader(dst []byte, m *Message) ([]byte, error)
 }
 
-// SharingLink is implemented by a Link that queues large messages without a copy. The
-// methods are called under the same rules as Send. The messages to other Links are sent by
-// Send.
+// SharingLink, for protocol authors, is implemented by a Link that queues large messages
+// without a copy. The methods are called under the same rules as Send. The messages to
+// other Links are sent by Send.
 type SharingLink interface {
 	Link
 	// SendFrame is Send of f.Message(); Outbox.AppendFrame queues it.

@@ -2,8 +2,8 @@ package engine
 
 import "github.com/millrace/millrace/internal/reactor"
 
-// PingCodec is implemented by a Codec whose protocol has a ping that the peer answers, for
-// Config.PingInterval.
+// PingCodec, for protocol authors, is implemented by a Codec whose protocol has a ping
+// that the peer answers, for Config.PingInterval.
 type PingCodec interface {
 	Codec
 	// AppendPing appends a ping to dst, a whole control frame. It is called on the

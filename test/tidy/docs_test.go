@@ -151,3 +151,37 @@ func TestArchitectureNamesTheCode(t *testing.T) {
 		t.Errorf("only %d names were checked", checked)
 	}
 }
+
+// TestEngineTypesNameTheirReader: the comment of an exported type of package engine begins
+// with the note that it is for protocol authors, or the package's comment links the type
+// for applications.
+func TestEngineTypesNameTheirReader(t *testing.T) {
+	const note = ", for protocol authors, "
+	var packageComment string
+	comments := map[string]string{}
+	for _, s := range sources(t) {
+		if s.pkg() != "engine" || strings.HasSuffix(s.path, "_test.go") {
+			continue
+		}
+		if s.file.Doc != nil {
+			packageComment = s.file.Doc.Text()
+		}
+		for _, d := range s.file.Decls {
+			if g, ok := d.(*ast.GenDecl); ok && len(g.Specs) == 1 {
+				if spec, ok := g.Specs[0].(*ast.TypeSpec); ok && spec.Name.IsExported() {
+					comments[spec.Name.Name] = g.Doc.Text()
+				}
+			}
+		}
+	}
+	applications, _, ok := strings.Cut(packageComment, "# For protocol authors")
+	if !ok || len(comments) < 40 {
+		t.Fatalf("the package's comment has no such section, or %d types are too few", len(comments))
+	}
+	for name, comment := range comments {
+		listed := strings.Contains(applications, "["+name+"]")
+		if first, _, _ := strings.Cut(comment, "."); strings.Contains(first, name+note) == listed {
+			t.Errorf("type %s must be either %q or in the package's comment, for applications", name, strings.Trim(note, ", "))
+		}
+	}
+}
