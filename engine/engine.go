@@ -9,8 +9,8 @@
 // # For applications
 //
 // [New] makes an [Engine] of a [Config] ([Dispatch], [SlowConsumerPolicy], [SocketOptions]).
-// [Engine.Listen] and [Engine.Dial] take each [Protocol]; [ListenConfig] is for one
-// [Listener], [TLSConfig] with [CertSource] for a [TLSProtocol], [ProxyProtocol] for proxies.
+// [Engine.Listen] and [Engine.Dial] take each [Protocol]; [DialConfig] is for one dial,
+// [ListenConfig] for one [Listener], [TLSConfig] with [CertSource] for a [TLSProtocol], [ProxyProtocol] for proxies.
 // An [Authorizer] looks at a [Handshake] and may return a [Refusal]. A [Handler], which
 // [HandlerFunc] or [HandlerFuncs] makes of functions, gets each [Session], which has an [ID],
 // and each [Message]; a [Frame] is a message for many sessions. The Err variables and
