@@ -85,3 +85,21 @@ func TestSnippetsCompile(t *testing.T) {
 		t.Errorf("go build: %v\n%s", err, out)
 	}
 }
+
+// TestReadmeShowsTheQuickstart: the server of README.md is examples/quickstart.
+func TestReadmeShowsTheQuickstart(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(filepath.Join(root, "examples", "quickstart", "main.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range goBlock.FindAllStringSubmatch(string(text), -1) {
+		if block[1] == string(program) {
+			return
+		}
+	}
+	t.Error("no Go block of README.md is examples/quickstart/main.go")
+}
