@@ -3,6 +3,7 @@ package quicbridge
 import (
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -153,6 +154,34 @@ func TestHandshakesLeaveNothing(t *testing.T) {
 		ask(t, raw(t, srv.addr, nil, ALPN))
 	}
 	refusedEarly(t, srv.addr)
+}
+
+// TestListenerTLSSelects: the configuration that TLSConfig.Config selects for a client
+// counts for QUIC too, for example one that requires a certificate of the client.
+func TestListenerTLSSelects(t *testing.T) {
+	strict := engine.TLS(engine.TLSConfig{SelfSigned: true, ClientAuth: tls.RequireAnyClientCert})
+	if err := strict.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	shared := engine.TLS(engine.TLSConfig{SelfSigned: true, Config: &tls.Config{
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return strict.ServerConfig(), nil }}})
+	e := engine.New(engine.Config{Handler: echo, Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(func() { _ = e.Close() })
+	l, err := e.Listen("127.0.0.1:0", engine.Packets(), shared, QUIC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	q, err := quic.DialAddr(t.Context(), l.Addr().String(), trust(t, ALPN), nil)
+	if err == nil { // in TLS 1.3 the client gets the alert after its own handshake
+		err = closeError(t, q)
+	}
+	var alert *quic.TransportError
+	if !errors.As(err, &alert) || !alert.ErrorCode.IsCryptoError() {
+		t.Fatalf("without a certificate of its own the client got %v", err)
+	}
 }
 
 // TestCertificateChanges: a chosen configuration counts for the next handshake.

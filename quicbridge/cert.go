@@ -84,8 +84,14 @@ func (p *Protocol) certificates(host *engine.Host, local net.IP) (*tls.Config, e
 		return own, nil
 	}
 	if shared := host.TLS(); shared != nil {
-		return &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return shared.ServerConfig(), nil // which Reload may change
+		return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			c := shared.ServerConfig() // which Reload may change
+			if c.GetConfigForClient != nil {
+				if own, err := c.GetConfigForClient(hello); err != nil || own != nil {
+					return own, err
+				}
+			}
+			return c, nil
 		}}, nil
 	}
 	if !p.config.SelfSigned && !local.IsLoopback() {
