@@ -74,7 +74,7 @@ func exportedAPI(t *testing.T, folder, system string) string {
 		ast.FileExports(file)
 		for _, d := range file.Decls {
 			for _, one := range split(d) {
-				list = append(list, text(t, one))
+				list = append(list, goSource(t, one))
 			}
 		}
 	}
@@ -126,9 +126,9 @@ func exportedReceiver(t ast.Expr) bool {
 	return t.(*ast.Ident).IsExported()
 }
 
-// text is d in the format of gofmt, without positions, so that the blank lines of the
+// goSource is d in the format of gofmt, without positions, so that the blank lines of the
 // source do not show.
-func text(t *testing.T, d ast.Decl) string {
+func goSource(t *testing.T, d ast.Decl) string {
 	t.Helper()
 	var b bytes.Buffer
 	ast.Inspect(d, func(n ast.Node) bool {
