@@ -16,7 +16,7 @@ const maxRatedAddrs = 64 << 10
 // remote IP address, which is also the largest burst; for IPv6, of one /64 network. Others
 // get a Refusal with status 429. It keeps up to 65,536 addresses, about 5 MB. Peers
 // without an address, on a Unix socket, share one. Unlike Config.AcceptRate, a client that
-// connects too often does not affect others. A perSecond below 1 admits nobody.
+// connects too often does not affect others. A perSecond below 1 admits no session.
 func LimitRate(perSecond int) Authorizer {
 	r := &addrRates{rate: float64(perSecond), buckets: make(map[netip.Prefix]*tokenBucket)}
 	return func(_ context.Context, h *Handshake) error {

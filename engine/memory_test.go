@@ -76,7 +76,7 @@ func unreadLimited(mark int) engine.Config {
 		Socket: engine.SocketOptions{WriteBuffer: 4 << 10}}
 }
 
-// TestMemoryLimitRefuses: above 80 % nobody new is admitted, in the protocol's way, and the
+// TestMemoryLimitRefuses: above 80 % no new peer is admitted, in the protocol's way, and the
 // session that was there is served. Below it everybody is.
 func TestMemoryLimitRefuses(t *testing.T) {
 	l := serveLimited(t, engine.Config{})

@@ -87,27 +87,15 @@ func testHazard21MutePeer(t *testing.T, d engine.Dispatch) {
 	sessions := make(chan *engine.Session, 1)
 	srv := serve(t, engine.Config{Dispatch: d, OutboxLimit: limit, Handler: engine.HandlerFunc(
 		func(s *engine.Session, m *framing.Message) { _ = s.Reply(m, nil); sessions <- s })}, Config{})
-	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	mute := &muting{PacketConn: socket}
-	transport := &quic.Transport{Conn: mute}
-	defer transport.Close()
-	remote, _ := net.ResolveUDPAddr("udp", srv.addr)
-	q, err := transport.Dial(t.Context(), remote, trust(t, ALPN),
-		&quic.Config{InitialStreamReceiveWindow: 1 << 30, MaxStreamReceiveWindow: 1 << 30,
-			InitialConnectionReceiveWindow: 1 << 30, MaxConnectionReceiveWindow: 1 << 30})
-	if err != nil {
-		t.Fatal(err)
-	}
+	q, mute := dialMuting(t, srv.addr, &quic.Config{InitialStreamReceiveWindow: 1 << 30, MaxStreamReceiveWindow: 1 << 30,
+		InitialConnectionReceiveWindow: 1 << 30, MaxConnectionReceiveWindow: 1 << 30})
 	s := open(t, q)
 	send(t, s, request(t, 1, ""))
 	expect(t, s, framing.Response, 1, "")
 	mute.now.Store(true)
 	session := <-sessions
 	taken := 0
+	var err error
 	m := &framing.Message{Type: framing.Response, Stream: 1, Payload: make([]byte, 100)}
 	for taken < 4*limit {
 		if err = session.SendMessage(m); err != nil {
@@ -427,4 +415,26 @@ func TestHazard08Garbage(t *testing.T) {
 	s := open(t, raw(t, srv.addr, nil, ALPN))
 	send(t, s, request(t, 1, "x"))
 	expect(t, s, framing.Response, 1, "x")
+}
+
+// dialMuting connects by a socket that can be made mute.
+func dialMuting(t *testing.T, addr string, cfg *quic.Config) (*quic.Conn, *muting) {
+	t.Helper()
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = socket.Close() })
+	mute := &muting{PacketConn: socket}
+	transport := &quic.Transport{Conn: mute}
+	t.Cleanup(func() { _ = transport.Close() })
+	remote, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := transport.Dial(t.Context(), remote, trust(t, ALPN), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q, mute
 }

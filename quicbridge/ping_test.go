@@ -2,7 +2,6 @@ package quicbridge
 
 import (
 	"errors"
-	"net"
 	"testing"
 	"time"
 
@@ -18,19 +17,7 @@ func TestPings(t *testing.T) {
 	srv := serve(t, engine.Config{PingInterval: 100 * time.Millisecond, PongTimeout: 2 * time.Second,
 		Handler: engine.HandlerFuncs{Close: func(_ *engine.Session, reason error) { closed <- reason }},
 	}, Config{IdleTimeout: time.Hour})
-	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
-	mute := &muting{PacketConn: socket}
-	transport := &quic.Transport{Conn: mute}
-	defer transport.Close()
-	remote, _ := net.ResolveUDPAddr("udp", srv.addr)
-	q, err := transport.Dial(t.Context(), remote, trust(t, ALPN), &quic.Config{MaxIdleTimeout: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	q, mute := dialMuting(t, srv.addr, &quic.Config{MaxIdleTimeout: time.Second})
 	select {
 	case <-q.Context().Done():
 		t.Fatal("a silent peer was ended")
