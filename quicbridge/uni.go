@@ -171,7 +171,7 @@ func (c *conn) checkPacket(b []byte) error {
 }
 
 // deliverPacket delivers b, which must be exactly one packet. It blocks as
-// Session.Deliver does.
+// Port.Deliver does.
 func (c *conn) deliverPacket(b []byte) error {
 	m := new(framing.Message)
 	n, err := framing.Packet{}.Decode(b, 0, c.limits.MaxMessageSize, m)
