@@ -177,8 +177,8 @@ func decodePublish(first byte, body []byte, m *framing.Message) error {
 		return malformed("PUBLISH with the flags %#x, only QoS 0 is served", first&0xf)
 	}
 	r := reader{b: body}
-	topic := r.string()
-	if r.bad || !validTopic(topic) {
+	topic := r.bytes()
+	if !validTopic(topic) {
 		return malformed("PUBLISH to the topic %.40q", topic)
 	}
 	*m = framing.Message{BizType: publish, Ext: topic, Payload: r.b}

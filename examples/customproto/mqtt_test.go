@@ -110,8 +110,11 @@ func TestEndsOfASession(t *testing.T) {
 
 	again := join(t, addr, "ada") // the same client identifier
 	ends(t, ada)
-	testkit.Write(t, again, bye)
+	testkit.Eventually(t, func() bool { return e.Stats().Closed["closed"] == 1 }, "the end of the first ada")
+	third := join(t, addr, "ada")
 	ends(t, again)
+	testkit.Write(t, third, bye)
+	ends(t, third)
 
 	silent := testkit.Dial(t, addr)
 	testkit.Write(t, silent, hello("silent", 0, 1, ""))
@@ -206,6 +209,26 @@ func TestMalformedPackets(t *testing.T) {
 	s := e.Stats()
 	if s.Closed["protocol_error"] != uint64(len(bad)) || s.Closed["too_large"] != 1 || s.Panics != 0 {
 		t.Errorf("closed: %v, panics: %d", s.Closed, s.Panics)
+	}
+}
+
+// TestMalformedMessagesInPackets: the broker itself checks what comes in packets.
+func TestMalformedMessagesInPackets(t *testing.T) {
+	e, addr := startBroker(t)
+	bad := []*framing.Message{
+		{BizType: 3, Ext: []byte("a/#"), Payload: []byte("x")},
+		{BizType: 3, Ext: []byte("news"), Payload: []byte("x"), Compression: framing.CompressionZlib},
+		{BizType: 8, Type: framing.Request, ID: 1, Payload: []byte("\x00\x09news")},
+		{BizType: 1},
+	}
+	for _, m := range bad {
+		c := testkit.Dial(t, addr)
+		testkit.Write(t, c, serve.Packet(m))
+		ends(t, c)
+	}
+	testkit.Eventually(t, func() bool { return e.Stats().Active == 0 }, "the end of all")
+	if n := e.Stats().Closed["protocol_error"]; n != uint64(len(bad)) {
+		t.Errorf("%v, want %d protocol errors", e.Stats().Closed, len(bad))
 	}
 }
 
