@@ -35,7 +35,7 @@ func startBroker(t *testing.T) (*engine.Engine, string) {
 
 // The client's packets are written by hand, without the server's code.
 
-func text(s string) string { return string(binary.BigEndian.AppendUint16(nil, uint16(len(s)))) + s }
+func field(s string) string { return string(binary.BigEndian.AppendUint16(nil, uint16(len(s)))) + s }
 
 func control(first byte, parts ...string) []byte {
 	body := strings.Join(parts, "")
@@ -45,13 +45,13 @@ func control(first byte, parts ...string) []byte {
 // hello is a CONNECT packet of a client with a password; after is the payload between its
 // client identifier and its user name.
 func hello(id string, flags, keepAlive byte, after string) []byte {
-	return control(0x10, text("MQTT"), string([]byte{4, flags | 0xc2, 0, keepAlive}), text(id), after, text("ada"), text("secret"))
+	return control(0x10, field("MQTT"), string([]byte{4, flags | 0xc2, 0, keepAlive}), field(id), after, field("ada"), field("secret"))
 }
 
 var (
 	welcome = []byte{0x20, 2, 0, 0}
 	bye     = []byte{0xe0, 0}
-	ask     = control(0x82, "\x00\x07", text("news"), "\x01", text("a/#"), "\x00")
+	ask     = control(0x82, "\x00\x07", field("news"), "\x01", field("a/#"), "\x00")
 	granted = []byte{0x90, 4, 0, 7, 0, 0x80}
 )
 
@@ -68,12 +68,13 @@ func TestPublishReachesSubscribersOfBothProtocols(t *testing.T) {
 	_, addr := startBroker(t)
 	ada := join(t, addr, "ada")
 	packets := testkit.Dial(t, addr)
-	testkit.Write(t, packets, serve.Packet(&framing.Message{Type: framing.Request, ID: 9, BizType: 8, Payload: []byte(text("news") + "\x00")}))
+	ask := framing.Message{Type: framing.Request, ID: 9, BizType: 8, Payload: []byte(field("news") + "\x00")}
+	testkit.Write(t, packets, serve.Packet(&ask))
 	if m, err := serve.ReadPacket(packets); err != nil || m.ID != 9 || m.Type != framing.Response || !bytes.Equal(m.Payload, []byte{0}) {
 		t.Fatalf("got %+v, %v", m, err)
 	}
 
-	fromMQTT := control(0x30, text("news"), strings.Repeat("x", 2000))
+	fromMQTT := control(0x30, field("news"), strings.Repeat("x", 2000))
 	for _, b := range fromMQTT { // also in single bytes
 		testkit.Write(t, ada, []byte{b})
 	}
@@ -83,11 +84,11 @@ func TestPublishReachesSubscribersOfBothProtocols(t *testing.T) {
 		t.Fatalf("got %+v, %v", m, err)
 	}
 	testkit.Write(t, packets, serve.Packet(&framing.Message{BizType: 3, Ext: []byte("news"), Payload: []byte("from a packet")}))
-	testkit.Expect(t, ada, control(0x30, text("news"), "from a packet"))
+	testkit.Expect(t, ada, control(0x30, field("news"), "from a packet"))
 
-	testkit.Write(t, ada, control(0xa2, "\x00\x08", text("news")))
+	testkit.Write(t, ada, control(0xa2, "\x00\x08", field("news")))
 	testkit.Expect(t, ada, []byte{0xb0, 2, 0, 8})
-	testkit.Write(t, ada, control(0x30, text("news"), "not for me"))
+	testkit.Write(t, ada, control(0x30, field("news"), "not for me"))
 	testkit.Write(t, ada, []byte{0xc0, 0})
 	testkit.Expect(t, ada, []byte{0xd0, 0}) // PINGRESP, and no PUBLISH before it
 }
@@ -95,7 +96,7 @@ func TestPublishReachesSubscribersOfBothProtocols(t *testing.T) {
 func TestEndsOfASession(t *testing.T) {
 	e, addr := startBroker(t)
 	ada := join(t, addr, "ada")
-	will := text("news") + text("I am lost")
+	will := field("news") + field("I am lost")
 
 	quiet := testkit.Dial(t, addr) // DISCONNECT deletes the will
 	testkit.Write(t, quiet, append(hello("quiet", 4, 0, will), bye...))
@@ -106,7 +107,7 @@ func TestEndsOfASession(t *testing.T) {
 	testkit.Write(t, lost, hello("lost", 4, 0, will))
 	testkit.Expect(t, lost, welcome)
 	_ = lost.Close()
-	testkit.Expect(t, ada, control(0x30, text("news"), "I am lost"))
+	testkit.Expect(t, ada, control(0x30, field("news"), "I am lost"))
 
 	again := join(t, addr, "ada") // the same client identifier
 	ends(t, ada)
@@ -141,17 +142,17 @@ func TestRefusedConnects(t *testing.T) {
 		sent []byte
 		code byte // of CONNACK; 0 for none
 	}{
-		"version 5":             {control(0x10, text("MQTT"), "\x05\xc2\x00\x00", text("a"), text("ada"), text("secret")), 1},
-		"no identifier":         {control(0x10, text("MQTT"), "\x04\xc0\x00\x00", text(""), text("ada"), text("secret")), 2},
-		"wrong password":        {control(0x10, text("MQTT"), "\x04\xc2\x00\x00", text("a"), text("ada"), text("x")), 5},
-		"other protocol":        {control(0x10, text("MQIsdp"), "\x03\x02\x00\x00", text("a")), 0},
+		"version 5":             {control(0x10, field("MQTT"), "\x05\xc2\x00\x00", field("a"), field("ada"), field("secret")), 1},
+		"no identifier":         {control(0x10, field("MQTT"), "\x04\xc0\x00\x00", field(""), field("ada"), field("secret")), 2},
+		"wrong password":        {control(0x10, field("MQTT"), "\x04\xc2\x00\x00", field("a"), field("ada"), field("x")), 5},
+		"other protocol":        {control(0x10, field("MQIsdp"), "\x03\x02\x00\x00", field("a")), 0},
 		"reserved flag":         {hello("a", 1, 0, ""), 0},
 		"QoS without a will":    {hello("a", 8, 0, ""), 0},
-		"QoS 3":                 {hello("a", 4|0x18, 0, text("w")+text("")), 0},
-		"password without user": {control(0x10, text("MQTT"), "\x04\x42\x00\x00", text("a"), text("secret")), 0},
-		"will to a wildcard":    {hello("a", 4, 0, text("#")+text("")), 0},
-		"too short":             {control(0x10, text("MQTT"), "\x04\xc2\x00\x00", text("a"), "\x00\x09ada"), 0},
-		"too long":              {append(hello("a", 0, 0, text("more")), 0), 0},
+		"QoS 3":                 {hello("a", 4|0x18, 0, field("w")+field("")), 0},
+		"password without user": {control(0x10, field("MQTT"), "\x04\x42\x00\x00", field("a"), field("secret")), 0},
+		"will to a wildcard":    {hello("a", 4, 0, field("#")+field("")), 0},
+		"too short":             {control(0x10, field("MQTT"), "\x04\xc2\x00\x00", field("a"), "\x00\x09ada"), 0},
+		"too long":              {append(hello("a", 0, 0, field("more")), 0), 0},
 		"not UTF-8":             {hello("\xff", 0, 0, ""), 0},
 		"above 16 KiB":          {[]byte{0x10, 0x81, 0x80, 0x01}, 0},
 		"endless length":        {[]byte{0x10, 0x80, 0x80, 0x80, 0x80}, 0},
@@ -176,16 +177,16 @@ func TestMalformedPackets(t *testing.T) {
 	e, addr := startBroker(t)
 	bad := map[string][]byte{
 		"second CONNECT":             hello("b", 0, 0, ""),
-		"QoS 1":                      control(0x32, text("news"), "\x00\x01x"),
-		"DUP":                        control(0x38, text("news"), "x"),
-		"topic with a wildcard":      control(0x30, text("news/+"), "x"),
-		"empty topic":                control(0x30, text(""), "x"),
-		"topic with a zero":          control(0x30, text("a\x00"), "x"),
+		"QoS 1":                      control(0x32, field("news"), "\x00\x01x"),
+		"DUP":                        control(0x38, field("news"), "x"),
+		"topic with a wildcard":      control(0x30, field("news/+"), "x"),
+		"empty topic":                control(0x30, field(""), "x"),
+		"topic with a zero":          control(0x30, field("a\x00"), "x"),
 		"topic longer than a packet": control(0x30, "\xff\xffnews"),
-		"SUBSCRIBE flags":            control(0x80, "\x00\x07", text("news"), "\x00"),
-		"SUBSCRIBE without ID":       control(0x82, "\x00\x00", text("news"), "\x00"),
+		"SUBSCRIBE flags":            control(0x80, "\x00\x07", field("news"), "\x00"),
+		"SUBSCRIBE without ID":       control(0x82, "\x00\x00", field("news"), "\x00"),
 		"SUBSCRIBE to nothing":       control(0x82, "\x00\x07"),
-		"SUBSCRIBE with QoS 3":       control(0x82, "\x00\x07", text("news"), "\x03"),
+		"SUBSCRIBE with QoS 3":       control(0x82, "\x00\x07", field("news"), "\x03"),
 		"UNSUBSCRIBE cut off":        control(0xa2, "\x00\x07", "\x00\x09news"),
 		"PINGREQ with a body":        control(0xc0, "x"),
 		"DISCONNECT with flags":      {0xe1, 0},
@@ -247,7 +248,7 @@ func TestTopicsAreBounded(t *testing.T) {
 	c := join(t, l.Addr().String(), "ada")
 	list, codes := "", make([]byte, 101)
 	for i := range codes {
-		list += text(strings.Repeat("t", i+1)) + "\x00"
+		list += field(strings.Repeat("t", i+1)) + "\x00"
 		if i >= 99 { // news is one of the 100
 			codes[i] = 0x80
 		}
