@@ -53,7 +53,8 @@ type Handshake struct {
 	Listener   *Listener
 
 	session *Session
-	conn    *socketConn // nil for a Transport's
+	conn    *socketConn     // nil for a Transport's
+	done    <-chan struct{} // closed when the session ends, or its HandshakeTimeout
 }
 
 // newHandshake describes the connection of s, which was accepted.
@@ -65,6 +66,7 @@ func newHandshake(s *Session) *Handshake {
 
 // authorize calls the Authorizers of the listener.
 func (h *Handshake) authorize(ctx context.Context) error {
+	h.done = ctx.Done()
 	if err := AuthorizeAll(h.Listener.policy.authorize...)(ctx, h); err != nil {
 		return refusalOf(err)
 	}
@@ -81,7 +83,7 @@ func (h *Handshake) Value(key any) any { return h.session.Value(key) }
 // without a handshake, such as packets, can carry a token in its first message. OnMessage
 // does not get the message. A second call waits for a second message. It fails with
 // errors.ErrUnsupported if the protocol has a handshake of its own (WebSocket) or is a
-// Transport (QUIC), and with ctx's error.
+// Transport (QUIC), with ctx's error, and with ErrClosed if the session ends.
 func (h *Handshake) First(ctx context.Context) (*Message, error) {
 	c := h.conn
 	if c == nil {
@@ -99,6 +101,8 @@ func (h *Handshake) First(ctx context.Context) (*Message, error) {
 		return m, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	case <-h.done:
+		return nil, ErrClosed
 	}
 }
 

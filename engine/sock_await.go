@@ -7,11 +7,14 @@ import (
 	"github.com/millrace/millrace/framing"
 )
 
-// authorization is the state of Control.Await. Owned by the loop.
+// authorization is the state of Control.Await and Control.Authorize. Owned by the loop.
 type authorization struct {
-	await awaiting
-	stop  context.CancelFunc    // cancels the context of the running function
-	first chan *framing.Message // for the next message; nil unless Handshake.First waits
+	await     awaiting              // of the codec's own function
+	authorize awaiting              // of the Authorizers
+	running   *awaiting             // the one of them whose function runs; nil if none
+	left      bool                  // the session is gone; the running function ends its handshake
+	stop      context.CancelFunc    // cancels the context of the running function
+	first     chan *framing.Message // for the next message; nil unless Handshake.First waits
 }
 
 type awaiting uint8
@@ -32,23 +35,29 @@ const (
 //		return 0, false, nil
 //	}
 //
-// A connection has one Await. ctx ends when the connection does, and after
+// A connection has one Await, beside Authorize. ctx ends when the connection does, and after
 // Limits.HandshakeTimeout. The session counts against Config.MaxHandshakes until f has
-// returned. It is to be called before Establish.
+// returned. It is to be called before Establish. For a connection that is refused already
+// it does nothing.
 func (c *Control) Await(f func(ctx context.Context) error) bool {
+	return c.await(&c.session.extras().await, f)
+}
+
+// await is Await with its state. Of two functions, the second waits for the first.
+func (c *Control) await(state *awaiting, f func(ctx context.Context) error) bool {
 	s := c.session
 	x := s.extras()
-	if x.await != awaitingNot {
-		return x.await == awaitingDone
+	if *state == awaitingDone || x.running != nil || c.refused {
+		return *state == awaitingDone && x.running == nil
 	}
-	x.await = awaitingRuns
+	*state, x.running = awaitingRuns, state
 	ctx, cancel := context.WithCancel(context.Background())
 	if t := s.Limits().HandshakeTimeout; t > 0 {
 		ctx, cancel = context.WithTimeout(context.Background(), t)
 	}
 	x.stop = cancel
 	s.blockReading(readAwaiting)
-	a := &awaited{conn: c.conn()}
+	a := &awaited{conn: c.conn(), state: state}
 	e := s.core.engine
 	e.running.Add(1) // never from 0: the loop counts
 	go func() {
@@ -75,8 +84,9 @@ func guardedAwait(ctx context.Context, f func(ctx context.Context) error) (err e
 
 // awaited is the result of Await's function.
 type awaited struct {
-	conn *socketConn
-	err  error
+	conn  *socketConn
+	state *awaiting
+	err   error
 }
 
 // awaitedTask continues a session whose Await has ended, on its loop.
@@ -85,31 +95,37 @@ func awaitedTask(arg any) error {
 	c := a.conn
 	s := c.session
 	x := s.extras()
-	x.await, x.first = awaitingDone, nil
+	*a.state, x.running, x.first = awaitingDone, nil, nil
 	s.noteIfPanic(a.err)
 	switch h, ok := c.codec.(Handshaker); {
 	case c.stage == stageGone:
-		s.core.engine.admission.endHandshake() // neverOpened has left it to us
+		if x.left {
+			s.core.engine.admission.endHandshake()
+		}
 		return nil
 	case a.err != nil:
 		c.endBehindMessages(a.err)
-	case !ok || !h.NeedsHandshake():
+	case (!ok || !h.NeedsHandshake()) && (*Control)(c).Authorize():
 		c.establish()
 	}
-	s.unblockReading(readAwaiting)
+	if x.running == nil { // else Authorize has begun
+		s.unblockReading(readAwaiting)
+	}
 	c.checked()
 	return nil
 }
 
-// endAwait cancels a running Await of a session that has ended, and reports whether there
-// is one.
-func (s *Session) endAwait() bool {
+// awaits reports whether a function of Await runs.
+func (s *Session) awaits() bool {
 	x := s.extra.Load()
-	if x == nil || x.await != awaitingRuns {
-		return false
+	return x != nil && x.running != nil
+}
+
+// endAwait cancels a running Await of a session that has ended.
+func (s *Session) endAwait() {
+	if s.awaits() {
+		s.extras().stop()
 	}
-	x.stop()
-	return true
 }
 
 // Authorize has the Authorizers of the engine and of the listener decide about the
@@ -119,15 +135,19 @@ func (s *Session) endAwait() bool {
 // Authorizers find by Handshake.Value.
 func (c *Control) Authorize() bool {
 	s := c.session
+	if s.awaits() {
+		return false
+	}
 	if s.Dialed() || len(s.listener.policy.authorize) == 0 {
 		return true
 	}
-	if x := s.extra.Load(); x != nil && x.await != awaitingNot {
-		return x.await == awaitingDone
+	x := s.extras()
+	if x.authorize == awaitingDone {
+		return true
 	}
 	h := newHandshake(s)
 	h.conn = c.conn()
-	return c.Await(h.authorize)
+	return c.await(&x.authorize, h.authorize)
 }
 
 // SetValue attaches v to the session until OnOpen has returned, for example the request of
@@ -146,7 +166,7 @@ func awaitFirstTask(arg any) error {
 	a := arg.(*awaitedFirst)
 	c := a.conn
 	x := c.session.extras()
-	if c.stage == stageHandshake && x.await == awaitingRuns {
+	if c.stage == stageHandshake && x.running == &x.authorize {
 		x.first = a.first
 		c.session.unblockReading(readAwaiting)
 	}

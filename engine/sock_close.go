@@ -264,6 +264,7 @@ func (c *socketConn) destroy() {
 	if c.tls != nil {
 		c.tls.release()
 	}
+	s.endAwait()
 	if opened {
 		c.post(dueClosed)
 	} else {
@@ -279,7 +280,8 @@ func neverOpened(c *socketConn) {
 		e.admission.endRefusal()
 		s.core.forget(s)
 		return
-	case s.endAwait(): // its task ends the handshake
+	case s.awaits():
+		s.extras().left = true
 	case s.listener != nil:
 		e.admission.endHandshake()
 	}
