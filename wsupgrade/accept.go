@@ -26,7 +26,10 @@ func (c *codec) accept(ctl control, b []byte, seen int) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	request := &lazyRequest{head: bytes.Clone(b[:n])}
+	request, err := parseRequest(b[:n])
+	if err != nil {
+		return 0, err
+	}
 	ctl.SetValue(requestKey{}, request)
 	if !ctl.Authorize() {
 		return 0, nil // it comes again

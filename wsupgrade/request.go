@@ -28,6 +28,7 @@ var (
 	errBareLineFeed  = &HandshakeError{Status: http.StatusBadRequest, Reason: "line that doesn't end in CR LF"}
 	errHeadTooLarge  = &HandshakeError{Status: http.StatusRequestHeaderFieldsTooLarge, Reason: "request above 16 KiB"}
 	errHeaderLine    = &HandshakeError{Status: http.StatusBadRequest, Reason: "malformed header line"}
+	errMalformed     = &HandshakeError{Status: http.StatusBadRequest, Reason: "malformed request"}
 	errHeaderTwice   = &HandshakeError{Status: http.StatusBadRequest, Reason: "duplicate header that may appear only once"}
 	errBadKey        = &HandshakeError{Status: http.StatusBadRequest, Reason: "Sec-WebSocket-Key that is not 16 bytes in base64"}
 	errRequestedBody = &HandshakeError{Status: http.StatusBadRequest, Reason: "upgrade request with a body"}

@@ -5,18 +5,16 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
-	"sync"
 )
 
 // RequestOf returns the request of a WebSocket handshake: its path, query, header fields
 // and cookies. of is the engine.Handshake of an Authorizer, or the engine.Session in
 // OnOpen. After OnOpen it returns what Config.KeepURL and KeepHeaders selected. It is nil
 // if nothing was kept, and for other protocols. The request has no Body, RemoteAddr
-// and TLS; the Handshake or the Session has the last two. Do not change it. The first call
-// parses it.
+// and TLS; the Handshake or the Session has the last two. Do not change it.
 func RequestOf(of interface{ Value(key any) any }) *http.Request {
-	if r, ok := of.Value(requestKey{}).(*lazyRequest); ok {
-		return r.parsed()
+	if r, ok := of.Value(requestKey{}).(*http.Request); ok {
+		return r
 	}
 	r, _ := of.Value(keptKey{}).(*http.Request)
 	return r
@@ -27,30 +25,24 @@ func RequestOf(of interface{ Value(key any) any }) *http.Request {
 type requestKey struct{}
 type keptKey struct{}
 
-// lazyRequest is a request that is parsed when somebody asks for it.
-type lazyRequest struct {
-	head   []byte
-	once   sync.Once
-	result *http.Request
+// parseRequest parses a request that ws.Upgrader, which is less strict, has accepted.
+func parseRequest(head []byte) (*http.Request, error) {
+	r, err := http.ReadRequest(bufio.NewReaderSize(bytes.NewReader(head), requestBuffer))
+	if err != nil {
+		return nil, errMalformed
+	}
+	return r, nil
 }
 
-func (r *lazyRequest) parsed() *http.Request {
-	r.once.Do(func() {
-		var err error
-		r.result, err = http.ReadRequest(bufio.NewReader(bytes.NewReader(r.head)))
-		if err != nil { // ws.Upgrader has accepted it, and is less strict
-			r.result = &http.Request{Method: http.MethodGet, URL: new(url.URL), Header: http.Header{}}
-		}
-	})
-	return r.result
-}
+// requestBuffer is the size in bytes of the buffer for a request's lines.
+const requestBuffer = 512
 
 // keepRequest attaches the part of the request that Config selects to the session.
-func (p *Protocol) keepRequest(ctl control, request *lazyRequest) {
+func (p *Protocol) keepRequest(ctl control, request *http.Request) {
 	if !p.config.KeepURL && len(p.config.KeepHeaders) == 0 {
 		return
 	}
-	ctl.Session().SetValue(keptKey{}, p.keep(request.parsed()))
+	ctl.Session().SetValue(keptKey{}, p.keep(request))
 }
 
 // keep returns the part of r that Config selects.

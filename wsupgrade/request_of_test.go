@@ -73,6 +73,28 @@ func TestRequestOf(t *testing.T) {
 	}
 }
 
+// TestRequestOfIsTheWholeRequest refuses a request that package http cannot parse: else an
+// Authorizer would decide about an empty one, and the session get the path of another.
+func TestRequestOfIsTheWholeRequest(t *testing.T) {
+	_, addr := serve.Start(t, engine.Config{Handler: engine.HandlerFuncs{}, Authorize: func(_ context.Context, h *engine.Handshake) error {
+		if r := RequestOf(h); r.URL.Path != "/admin" {
+			t.Errorf("%+v", r)
+		}
+		return nil
+	}}, engine.Packets(), New(Config{Packets: []string{"/admin"}}))
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = fmt.Fprintf(c, "GET /admin HTTP/1.10\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", addr)
+	status := make([]byte, len("HTTP/1.1 400"))
+	if _, err := io.ReadFull(c, status); err != nil || string(status) != "HTTP/1.1 400" {
+		t.Errorf("%q, %v", status, err)
+	}
+}
+
 // afterOnOpen returns the session's request after OnOpen has returned.
 func afterOnOpen(s *engine.Session) *http.Request {
 	for s.Value(requestKey{}) != nil {
