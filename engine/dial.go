@@ -28,8 +28,23 @@ type DialConfig struct {
 
 	// Setup, if it is not nil, is called with the session before OnOpen, for example to
 	// attach values: OnOpen may run before DialWith returns, or after. It must not send.
-	// It runs on the goroutine of DialWith.
+	// It runs on the goroutine of DialWith, which returns its panic as a PanicError.
 	Setup func(s *Session)
+}
+
+// setUp calls setup, unless it is nil. A panic is returned as an error.
+func setUp(s *Session, setup func(s *Session)) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p := newPanicError(v)
+			s.notePanic(p)
+			err = p
+		}
+	}()
+	if setup != nil {
+		setup(s)
+	}
+	return nil
 }
 
 // DialWith is Dial with more settings.
@@ -147,8 +162,11 @@ func (e *Engine) attachDialed(cfg *DialConfig, fd int, remote netip.AddrPort, d 
 	s.transport = d.transport
 	setDialed(c, d.codec)
 	d.conn, d.done = c, make(chan error, 1)
-	if cfg.Setup != nil {
-		cfg.Setup(s)
+	if err := setUp(s, cfg.Setup); err != nil {
+		reactor.Close(fd)
+		e.release(nil, netip.Addr{})
+		e.sessionGone()
+		return nil, err
 	}
 	if err := s.core.loop.Trigger(attachDialedTask, d); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/millrace/millrace/engine"
@@ -26,6 +27,24 @@ func TestDialSetup(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDialSetupPanics: a panic of Setup is an error, and leaves no session counted.
+func TestDialSetupPanics(t *testing.T) {
+	_, addr := serve(t, engine.Config{Handler: echo})
+	e, _ := serve(t, engine.Config{Handler: echo, MaxSessions: 1})
+	for _, p := range []engine.Protocol{engine.Packets(), &dialable{}} {
+		for range 2 {
+			var panicked *engine.PanicError
+			_, err := e.DialWith(t.Context(), engine.DialConfig{Addr: addr, Setup: func(*engine.Session) { panic("boom") }}, p)
+			if !errors.As(err, &panicked) || panicked.Value != "boom" {
+				t.Errorf("%s: %v", p.Name(), err)
+			}
+		}
+	}
+	if n := e.Stats().Active; n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
 }
 
 // dialable is a fake that can dial.

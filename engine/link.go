@@ -43,10 +43,10 @@ func openLink(h *Host, link Link, info OpenInfo) (*Port, error) {
 	s.setLimits(e.limitsOf(s.listener))
 	c := &linkConn{link: link, session: s, local: info.Local}
 	s.conn = c
-	if h.setup != nil {
-		h.setup(s)
+	err := setUp(s, h.setup)
+	if err == nil {
+		err = c.authorize(info.Context)
 	}
-	err := c.authorize(info.Context)
 	if info.Admitted {
 		e.admission.endHandshake()
 	}
