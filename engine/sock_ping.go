@@ -6,8 +6,9 @@ import "github.com/millrace/millrace/internal/reactor"
 // that the peer answers, for Config.PingInterval.
 type PingCodec interface {
 	Codec
-	// AppendPing appends a ping to dst, a whole control frame. It is called on the
-	// session's loop and must not block.
+	// AppendPing appends a ping to dst, a whole control frame, or nothing, if this side
+	// does not ping in this session. It is called on the session's loop and must not
+	// block.
 	AppendPing(dst []byte) []byte
 }
 
@@ -43,11 +44,11 @@ func (d *deadlines) ping(held bool) {
 	case d.pinged:
 		c.endBehindMessages(ErrPongTimeout)
 	default:
-		d.pinged, d.lastRead = true, c.core().tick // the answer is due PongTimeout from now
 		var scratch [pingSize]byte
-		if b := c.codec.(PingCodec).AppendPing(scratch[:0]); len(b) > 0 {
-			_ = (*Control)(c).SendControl(b) // it fails if the session ends, or 4 KiB wait for the peer already
-		}
+		b := c.codec.(PingCodec).AppendPing(scratch[:0])
+		// A ping that waits behind other control frames would not be answered in time.
+		d.pinged = len(b) > 0 && (*Control)(c).SendControl(b) == nil
+		d.lastRead = c.core().tick // the answer, or the next ping, counts from now
 	}
 }
 
