@@ -295,3 +295,28 @@ func TestRefusalText(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// TestPanicAfterAwait: a codec that panics when its Await has ended ends its own session only.
+func TestPanicAfterAwait(t *testing.T) {
+	eachDispatch(t, func(t *testing.T, d engine.Dispatch) {
+		var calls atomic.Int64
+		p := &scripted{accept: func(c *engine.Control) engine.Codec {
+			c.Await(func(context.Context) error { return nil })
+			return &scriptedCodec{Codec: engine.Packets().Accept(c), needs: func() bool {
+				if calls.Add(1) > 1 {
+					panic("boom")
+				}
+				return true
+			}}
+		}}
+		e, addr, neighbor := withNeighbor(t, engine.Config{Handler: echo, Dispatch: d}, p)
+		c := dial(t, addr)
+		_, _ = c.Write(ping)
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		_ = c.Close()
+		waitFor(t, "the panic to be counted", func() bool { return e.Stats().Panics == 1 })
+		harmless(t, e, neighbor)
+	})
+}

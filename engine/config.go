@@ -126,7 +126,8 @@ type Config struct {
 	// PongTimeout. A protocol without a ping gets TCP's keep-alive probes instead
 	// (RFC 9293 section 3.8.4), whose failure is ErrConnectionLost; QUIC its own PING
 	// frames, whose failure is ErrIdleTimeout. So a peer that is silent but alive stays,
-	// also with an IdleTimeout above PingInterval. 0 means no pings. The resolution is 50
+	// also with an IdleTimeout above PingInterval. While bytes wait to be written, there
+	// are no pings: WriteTimeout then decides. 0 means no pings. The resolution is 50
 	// ms, and a second for TCP. PongTimeout is 10 s by default, and needs a PingInterval.
 	PingInterval time.Duration
 	PongTimeout  time.Duration

@@ -47,3 +47,20 @@ func TestSessionContext(t *testing.T) {
 		}
 	})
 }
+
+// TestContextOfASessionThatNeverOpens ends with its connection.
+func TestContextOfASessionThatNeverOpens(t *testing.T) {
+	contexts := make(chan context.Context, 1)
+	p := &scripted{accept: func(c *engine.Control) engine.Codec {
+		contexts <- c.Session().Context()
+		return &scriptedCodec{Codec: engine.Packets().Accept(c), needs: func() bool { return true }}
+	}}
+	_, addr := serve(t, engine.Config{Handler: echo}, p)
+	c := dial(t, addr)
+	ctx := <-contexts
+	_ = c.Close()
+	<-ctx.Done()
+	if err := context.Cause(ctx); !errors.Is(err, engine.ErrPeerClosed) {
+		t.Error(err)
+	}
+}

@@ -68,6 +68,28 @@ func TestPingsWaitForThePausedEngine(t *testing.T) {
 	expectAfterPings(t, c, pong)
 }
 
+// TestPingsDoNotWaitBehindABacklog: a peer that reads slowly gets no ping that it could not
+// answer in time.
+func TestPingsDoNotWaitBehindABacklog(t *testing.T) {
+	j := newJournal(reply)
+	_, addr := serve(t, engine.Config{Handler: j, Cores: 1, PingInterval: 50 * time.Millisecond, PongTimeout: 50 * time.Millisecond,
+		OutboxLimit: 64 << 20, OutboxSoftMark: 64 << 20}, pinging{engine.Packets()})
+	c := dial(t, addr)
+	s := j.session(t)
+	for range 32 { // more than the sockets take
+		if err := s.Send(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(400 * time.Millisecond) // an engine that pinged would have ended the session
+	if s.Err() != nil {
+		t.Fatal(s.Err())
+	}
+	if _, err := io.CopyN(io.Discard, c, 32<<20); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPingSettingsAreChecked refuses what makes no sense.
 func TestPingSettingsAreChecked(t *testing.T) {
 	for _, cfg := range []engine.Config{{PingInterval: -1}, {PongTimeout: 1}, {PingInterval: 1, PongTimeout: -1}} {

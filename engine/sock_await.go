@@ -95,6 +95,8 @@ func awaitedTask(arg any) error {
 	c := a.conn
 	s := c.session
 	x := s.extras()
+	defer c.stopIfClosed()
+	defer s.recoverPanic() // of a custom codec
 	*a.state, x.running, x.first = awaitingDone, nil, nil
 	s.noteIfPanic(a.err)
 	switch h, ok := c.codec.(Handshaker); {

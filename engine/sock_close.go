@@ -285,6 +285,7 @@ func neverOpened(c *socketConn) {
 	case s.listener != nil:
 		e.admission.endHandshake()
 	}
+	s.cancelContext(s.Err()) // the codec may have asked for it
 	e.countRefused(s.Err(), s.remote, s.listener)
 	s.core.leave(s)
 }

@@ -34,12 +34,14 @@ func (d *deadlines) pingEnds() int64 {
 }
 
 // ping sends a ping, or ends the session if the last one was not answered. held is whether
-// the engine does not read, so that an answer may be there.
+// the engine does not read, so that an answer may be there. While bytes wait for the peer,
+// a ping would wait behind them: then Config.WriteTimeout decides.
 func (d *deadlines) ping(held bool) {
 	c := d.timer.Owner
 	defer c.session.recoverPanic() // of a custom codec
 	switch {
-	case held:
+	case held || c.session.out.Pending() > 0:
+		d.pinged = false
 		d.lastRead = c.core().tick
 	case d.pinged:
 		c.endBehindMessages(ErrPongTimeout)
