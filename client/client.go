@@ -125,8 +125,8 @@ func (c *Client) Reply(m *framing.Message, payload []byte) error { return c.sess
 // It blocks until the Response arrives, ctx ends, or the session ends (at once,
 // with its close reason). It may be called from any goroutine, and from the
 // callbacks of WithHandler. Do not call it from a callback of an engine's Handler:
-// that would block a whole core. Once Events or Receive was called, messages that
-// nobody receives may delay the Response; see Events.
+// that would block a whole core. Once Events or Receive was called, unread messages
+// may delay the Response; see Events.
 //
 // Errors: ErrCompressed, ErrNoRequests, and those of mux.Mux.Request.
 func (c *Client) Request(ctx context.Context, payload []byte) ([]byte, error) {

@@ -36,8 +36,8 @@ var errHasHandler = errors.New("client: WithHandler receives the messages of thi
 // a buffer of Limits.MaxEventBytes, plus the messages that were already received
 // when it became full. Then the client stops reading until half of the buffer is
 // free, and the transport's flow control stops the peer. Responses arrive in order
-// after those messages. So if nobody receives, a request can wait for a Response
-// that is never read. In the body of a loop over Events, use requests with a
+// after those messages. So a program that stops receiving can wait for ever for a
+// Response. In the body of a loop over Events, use requests with a
 // deadline.
 //
 // A client that sends, and has called neither Events nor Receive, never waits like

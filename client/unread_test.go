@@ -13,9 +13,9 @@ import (
 	"github.com/millrace/millrace/internal/testkit/serve"
 )
 
-// A client that only asks gets its answers, although messages that nobody receives
-// come before them. The messages that do not fit are dropped and counted, and the
-// first ones stay for a later reader.
+// A client that only asks gets its answers, although unread messages come before them.
+// The messages that do not fit are dropped and counted, and the first ones stay for a
+// later reader.
 func TestRequestPastUnreadMessages(t *testing.T) {
 	const requests, messages, size = 3, 2000, 1024
 	h := engine.HandlerFunc(func(s *engine.Session, m *framing.Message) {

@@ -122,7 +122,7 @@ func ExampleEngine_ListenWith() {
 }
 
 // An Authorizer decides before a session opens. It may block, for example to ask a token
-// service. What it attaches to the session, the handler finds.
+// service. The handler finds the values that it sets.
 func ExampleAuthorizer() {
 	type userKey struct{}
 	authorize := func(_ context.Context, h *engine.Handshake) error {

@@ -74,7 +74,7 @@ func ExampleSession_Hold() {
 	// Output: "the result\n" <nil>
 }
 
-// CloseWith writes what is queued, and closes with a reason, which OnClose gets.
+// CloseWith writes the queued bytes, then closes. OnClose gets its reason.
 func ExampleSession_CloseWith() {
 	errQuit := errors.New("the user has quit")
 	reasons := make(chan error, 1)

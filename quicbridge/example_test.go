@@ -59,7 +59,7 @@ func ExampleProtocol_Dial() {
 	e, addr := answerQUIC(nil, quicbridge.QUIC())
 	defer e.Close()
 	_, err := e.Dial(context.Background(), addr, quicbridge.QUIC())
-	fmt.Println(errors.Is(err, engine.ErrProtocol), engine.Retryable(err)) // the certificate is nobody's
+	fmt.Println(errors.Is(err, engine.ErrProtocol), engine.Retryable(err)) // no authority has signed the certificate
 	// Output: true false
 }
 

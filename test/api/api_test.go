@@ -25,7 +25,7 @@ const (
 	hint = "\nIf the change is intended, run: go test ./test/api -update"
 )
 
-// notPublic are the folders of the root whose packages nobody imports.
+// notPublic are the folders of the root whose packages are not for import.
 var notPublic = []string{"bench", "cmd", "examples", "internal", "test"}
 
 // publicPackages are the folders of the public packages, below root.
