@@ -100,10 +100,7 @@ func (c *linkConn) authorize(parent context.Context) error {
 	if parent == nil {
 		parent = context.Background()
 	}
-	ctx, cancel := context.WithCancel(parent)
-	if t := s.Limits().HandshakeTimeout; t > 0 {
-		ctx, cancel = context.WithTimeout(parent, t)
-	}
+	ctx, cancel := s.Limits().handshakeContext(parent)
 	defer cancel()
 	h := newHandshake(s)
 	err := guardedAwait(ctx, func(ctx context.Context) error { return h.authorize(ctx) })

@@ -51,10 +51,7 @@ func (c *Control) await(state *awaiting, f func(ctx context.Context) error) bool
 		return *state == awaitingDone && x.running == nil
 	}
 	*state, x.running = awaitingRuns, state
-	ctx, cancel := context.WithCancel(context.Background())
-	if t := s.Limits().HandshakeTimeout; t > 0 {
-		ctx, cancel = context.WithTimeout(context.Background(), t)
-	}
+	ctx, cancel := s.Limits().handshakeContext(context.Background())
 	x.stop = cancel
 	s.blockReading(readAwaiting)
 	a := &awaited{conn: c.conn(), state: state}
@@ -67,6 +64,14 @@ func (c *Control) await(state *awaiting, f func(ctx context.Context) error) bool
 		_ = s.core.loop.Trigger(awaitedTask, a)
 	}()
 	return false
+}
+
+// handshakeContext returns a context that ends with parent, and after HandshakeTimeout.
+func (l *Limits) handshakeContext(parent context.Context) (context.Context, context.CancelFunc) {
+	if l.HandshakeTimeout > 0 {
+		return context.WithTimeout(parent, l.HandshakeTimeout)
+	}
+	return context.WithCancel(parent)
 }
 
 // guardedAwait calls f, and returns its panic as an error. After the end of ctx any result
